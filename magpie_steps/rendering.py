@@ -1,0 +1,226 @@
+"""Render chat templates exactly as transformers does, without transformers.
+
+A chat template is untrusted code from a model repository. It runs in the same sandbox, with the
+same block trimming, tags, filters and globals as `transformers.utils.chat_template_utils` (5.23).
+What differs on purpose: the clock is an argument, since a prompt that changes at midnight cannot be
+reproduced, and every failure is a `ChatTemplateError` that says what to do.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Literal
+
+import jinja2
+from jinja2 import nodes
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+ContentFormat = Literal["string", "parts"]
+
+# The names under which a message's reasoning is passed; the first is the standard one.
+_REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
+
+
+class ChatTemplateError(ValueError):
+    """A chat template that cannot serve, or a call that it cannot serve.
+
+    Attributes:
+        code: What went wrong, one stable word, e.g. `no_chat_template` or `system_dropped`.
+        message: What went wrong, the value, and the remedy.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        """Keep both as `args`, so that the error survives pickling between processes."""
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        """Return the message, with the code at its end."""
+        return f"{self.message} [{self.code}]"
+
+
+@dataclass(frozen=True)
+class ChatRenderer:
+    """A chat template with everything but the messages filled in.
+
+    Attributes:
+        source: The Jinja text.
+        special_tokens: What the template may name, as `tokenizer.special_tokens_map`. A token that
+            is not set must be absent: then it is undefined, as in transformers.
+        kwargs: Extra template variables; they win over `special_tokens`.
+        now: The time that `strftime_now` prints.
+        content_format: How a message's text is passed: `"string"`, or `"parts"` for templates that
+            only take `[{"type": "text", "text": ...}]`.
+    """
+
+    source: str
+    special_tokens: Mapping[str, Any] = field(default_factory=dict)
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    now: datetime = field(default_factory=datetime.now)
+    content_format: ContentFormat = "string"
+
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False
+    ) -> str:
+        """Return the prompt text.
+
+        Args:
+            messages: Dicts with `role` and `content`; keys whose value is `None` are dropped.
+            add_generation_prompt: Open the assistant's turn at the end.
+
+        Raises:
+            ChatTemplateError: `compile_error`, `extra_variable_required` or `render_error`.
+        """
+        template = compile_template(self.source)
+        variables = {
+            "strftime_now": self.now.strftime,
+            "tools": None,
+            "documents": None,
+            **_plain({**self.special_tokens, **self.kwargs}),
+        }
+        chat = [_prepare(message, self.content_format) for message in messages]
+        try:
+            return template.render(
+                {**variables, "messages": chat, "add_generation_prompt": add_generation_prompt}
+            )
+        except jinja2.UndefinedError as error:
+            raise ChatTemplateError(
+                "extra_variable_required",
+                f"The chat template needs something that was not given: {error}. If it is a special"
+                " token, set it on the tokenizer; if it is an option, pass it in"
+                " chat_template_kwargs.",
+            ) from error
+        except Exception as error:  # template code may raise anything
+            detail = str(error) or type(error).__name__
+            raise ChatTemplateError(
+                "render_error", f"The chat template refused these messages: {detail}"
+            ) from error
+
+
+@lru_cache(maxsize=64)
+def compile_template(source: str) -> jinja2.Template:
+    """Compile a chat template in the sandbox; the result is shared and keeps no state.
+
+    Raises:
+        ChatTemplateError: `compile_error`, with the line.
+    """
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["dict"] = _TemplateDict()
+    environment.globals["namespace"] = _TemplateNamespace
+    try:
+        return environment.from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise ChatTemplateError(
+            "compile_error",
+            f"The chat template is not valid Jinja (line {error.lineno}): {error.message}",
+        ) from error
+
+
+class _GenerationTag(Extension):
+    """`{% generation %}` marks what an assistant wrote; here it only prints its body."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        lineno = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        call = nodes.CallBlock(self.call_method("_print_body"), [], [], body)
+        return call.set_lineno(lineno)
+
+    def _print_body(self, caller: Macro) -> str:
+        return str(caller())
+
+
+class _TemplateDict:
+    """`dict` for templates, without the class's other attributes."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args: Any) -> dict[Any, Any]:
+        return dict.fromkeys(*args)
+
+
+class _TemplateNamespace(Namespace):
+    """`namespace` for templates; names with a leading underscore are refused."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:
+        # The instance is taken out of args so that `namespace(self=...)` works, as in jinja2.
+        self, rest = args[0], args[1:]
+        attributes = dict(*rest, **kwargs)
+        for name in attributes:
+            _refuse_underscore(name)
+        Namespace.__init__(self, attributes)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _refuse_underscore(name)
+        super().__setitem__(name, value)
+
+
+def _refuse_underscore(name: Any) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(f"a chat template may not store the namespace attribute {name!r}")
+
+
+def _raise_exception(message: Any) -> None:
+    raise jinja2.TemplateError(str(message))
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # Jinja's own filter escapes HTML characters, which no model was trained on.
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+def _prepare(message: Mapping[str, Any], content_format: ContentFormat) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        key: _plain(value) for key, value in message.items() if value is not None
+    }
+    reasoning = next((plain[key] for key in _REASONING_FIELDS if key in plain), None)
+    if reasoning is not None:
+        plain = {"thinking": reasoning, **plain, "reasoning_content": reasoning}
+    if content_format == "parts" and isinstance(plain.get("content"), str):
+        plain["content"] = [{"type": "text", "text": plain["content"]}]
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """Rebuild a value from JSON types, since the methods of anything else escape the sandbox."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(_plain(item) for item in value)
+    return f"<{type(value).__name__}>"
