@@ -1,0 +1,298 @@
+"""Train the three embedded models from nothing: `python -m magpie_steps.embedded.train`.
+
+Pretraining on documents gives tiny-base; tuning that on conversations gives tiny-instruct; a
+ranking head on tiny-instruct, trained on pairs of right and wrong answers, gives tiny-reward.
+Everything is drawn from seeded generators, so the same machine makes the same weights again.
+A finished stage is kept: run the same command again after an interruption and it goes on with
+the next one.
+"""
+
+import argparse
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+import torch
+from transformers import (
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from magpie_steps.embedded.dialogues.conversations import (
+    BY_CATEGORY,
+    conversations,
+    documents,
+    draw_system_message,
+    draw_turn,
+)
+from magpie_steps.embedded.dialogues.corruption import corrupt
+from magpie_steps.embedded.tokenizer import MAX_LENGTH, TURN_END, train_tokenizer
+
+SEED = 20241
+SEQUENCE_LENGTH = 256
+BATCH_SEQUENCES = 16
+PRETRAINING_TOKENS = 3_000_000
+CHAT_TOKENS = 8_000_000
+REWARD_STEPS = 500
+REWARD_PAIRS = 16
+REWARD_LENGTH = 128
+MUON_RATE, ADAM_RATE = 8e-3, 4e-3
+REWARD_RATE = 3e-4
+SAVED_DTYPE = torch.float16
+"""Half precision keeps the three models under 30 MB; engines compute in float32."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of the language-model loop: how long, and which share of it cools down."""
+
+    name: str
+    tokens: int
+    cooldown_share: float
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+        return self.tokens // (SEQUENCE_LENGTH * BATCH_SEQUENCES)
+
+    def rate(self, step: int) -> float:
+        """Learning rate as a share of its peak: warm up, stay, go down in a line to nothing."""
+        cooldown = self.cooldown_share * self.steps
+        return min(1.0, (step + 1) / 100, (self.steps - step) / cooldown)
+
+
+PRETRAINING = Stage("pretraining", PRETRAINING_TOKENS, cooldown_share=0.2)
+CHAT = Stage("chat", CHAT_TOKENS, cooldown_share=0.5)
+
+
+def main() -> None:
+    """Train what is not there yet and write the three model folders."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--output-dir", type=Path, default=Path(__file__).parent / "models")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    base = _once(arguments.output_dir / "tiny-base", train_base)
+    instruct = _once(arguments.output_dir / "tiny-instruct", lambda to: train_instruct(base, to))
+    _once(arguments.output_dir / "tiny-reward", lambda to: train_reward(instruct, to))
+
+
+def _once(folder: Path, train: Callable[[Path], None]) -> Path:
+    """Train into a temporary folder and rename it, so that a folder that exists is whole."""
+    if (folder / "model.safetensors").exists():
+        print(f"{folder} is there, left as it is", flush=True)
+        return folder
+    temporary = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    train(temporary)
+    temporary.rename(folder)
+    return folder
+
+
+def train_base(folder: Path) -> None:
+    """Pretrain on documents."""
+    torch.manual_seed(SEED)
+    tokenizer = train_tokenizer(_tokenizer_texts())
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=256,
+            intermediate_size=688,
+            num_hidden_layers=4,
+            num_attention_heads=8,
+            num_key_value_heads=8,
+            max_position_embeddings=MAX_LENGTH,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    end = tokenizer.pad_token
+    texts = (f"{tokenizer.bos_token}{text}{end}" for text in documents(SEED))
+    _train_language_model(model, tokenizer, texts, PRETRAINING)
+    _save(model, tokenizer, folder, ends=[end])
+
+
+def train_instruct(base: Path, folder: Path) -> None:
+    """Tune the base model on conversations; user turns count in the loss like answers."""
+    torch.manual_seed(SEED + 1)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
+    texts = (
+        tokenizer.apply_chat_template(messages, tokenize=False) for messages in conversations(SEED)
+    )
+    _train_language_model(model, tokenizer, texts, CHAT)
+    _save(model, tokenizer, folder, ends=[TURN_END, tokenizer.pad_token])
+
+
+def train_reward(instruct: Path, folder: Path) -> None:
+    """Teach a one-number head to score the right answer above the wrong one (Bradley-Terry)."""
+    torch.manual_seed(SEED + 2)
+    tokenizer = AutoTokenizer.from_pretrained(instruct)
+    model = LlamaForSequenceClassification.from_pretrained(
+        instruct, dtype=torch.float32, num_labels=1
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=REWARD_RATE, weight_decay=0.01)
+    pairs = reward_pairs(tokenizer, SEED)
+    progress = Progress("reward", REWARD_STEPS, REWARD_PAIRS * 2 * REWARD_LENGTH)
+    model.train()
+    for step in range(REWARD_STEPS):
+        chosen, rejected = zip(*islice(pairs, REWARD_PAIRS), strict=True)
+        batch = tokenizer(
+            [*chosen, *rejected],
+            add_special_tokens=False,
+            padding="max_length",
+            max_length=REWARD_LENGTH,
+            return_tensors="pt",
+        )
+        scores = model(**batch).logits.squeeze(-1)
+        margin = scores[:REWARD_PAIRS] - scores[REWARD_PAIRS:]
+        loss = -torch.nn.functional.logsigmoid(margin).mean()
+        for group in optimizer.param_groups:
+            group["lr"] = REWARD_RATE * min((step + 1) / 50, (REWARD_STEPS - step) / REWARD_STEPS)
+        _update(model, [optimizer], loss)
+        progress.show(step, loss.item())
+    _save(model, tokenizer, folder, ends=None)
+
+
+def reward_pairs(
+    tokenizer: PreTrainedTokenizerFast, seed: int, *, held_out: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Endless pairs of rendered conversations: right answer, wrong answer."""
+    rng = Random(f"rewards:{seed}:{held_out}")
+    while True:
+        category = rng.choice(list(BY_CATEGORY))
+        turn = draw_turn(rng, category, held_out=held_out)
+        before = [
+            *draw_system_message(rng, category),
+            {"role": "user", "content": turn.instruction},
+        ]
+        chosen, rejected = (
+            tokenizer.apply_chat_template(
+                [*before, {"role": "assistant", "content": answer}], tokenize=False
+            )
+            for answer in (turn.response, corrupt(turn, rng))
+        )
+        yield chosen, rejected
+
+
+class Progress:
+    """Prints step, loss, tokens per second and time left, every few seconds."""
+
+    def __init__(self, name: str, steps: int, tokens_per_step: int) -> None:
+        """Start the clock."""
+        self.name, self.steps, self.tokens_per_step = name, steps, tokens_per_step
+        self.start = self.last = time.monotonic()
+
+    def show(self, step: int, loss: float) -> None:
+        """Print one line, at most one every ten seconds and always the last."""
+        now = time.monotonic()
+        if now - self.last < 10 and step + 1 < self.steps:
+            return
+        self.last = now
+        done = step + 1
+        speed = done * self.tokens_per_step / (now - self.start)
+        left = (self.steps - done) * (now - self.start) / done
+        print(
+            f"{self.name} {done}/{self.steps} loss {loss:.3f}"
+            f" {speed:,.0f} tokens/s {left:.0f} s left",
+            flush=True,
+        )
+
+
+def _tokenizer_texts() -> Iterator[str]:
+    yield from islice(documents(SEED), 10_000)
+    for messages in islice(conversations(SEED), 10_000):
+        for message in messages:
+            yield f"{message['role']}\n\n"
+            yield message["content"]
+
+
+def _train_language_model(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Iterator[str],
+    stage: Stage,
+) -> None:
+    optimizers = _optimizers(model)
+    peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    compiled = torch.compile(model)
+    batches = _batches(tokenizer, texts)
+    progress = Progress(stage.name, stage.steps, SEQUENCE_LENGTH * BATCH_SEQUENCES)
+    model.train()
+    for step in range(stage.steps):
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * stage.rate(step)
+        ids = next(batches)
+        loss = compiled(input_ids=ids, labels=ids, use_cache=False).loss
+        _update(model, optimizers, loss)
+        progress.show(step, loss.item())
+
+
+def _optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for embeddings and norms."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+
+
+def _update(
+    model: torch.nn.Module, optimizers: list[torch.optim.Optimizer], loss: torch.Tensor
+) -> None:
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def _batches(tokenizer: PreTrainedTokenizerFast, texts: Iterator[str]) -> Iterator[torch.Tensor]:
+    """Pack texts one behind the other; each sequence begins with the start of a text."""
+    sequences: list[list[int]] = []
+    current: list[int] = []
+    while True:
+        for ids in tokenizer(list(islice(texts, 256)), add_special_tokens=False)["input_ids"]:
+            current += ids
+            if len(current) >= SEQUENCE_LENGTH:
+                sequences.append(current[:SEQUENCE_LENGTH])
+                current = []
+        while len(sequences) >= BATCH_SEQUENCES:
+            yield torch.tensor(sequences[:BATCH_SEQUENCES])
+            del sequences[:BATCH_SEQUENCES]
+
+
+def _save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    *,
+    ends: list[str] | None,
+) -> None:
+    model.to(SAVED_DTYPE)
+    if ends:
+        model.generation_config = GenerationConfig(
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.convert_tokens_to_ids(ends),
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Which prompt texts does the package ship?
+
+Every prompt is a text file beside this module, in our own words. A prompt's file name without its
+ending is its key, and the key is what the column ``system_prompt_key`` holds.
+"""
+
+from functools import cache
+from importlib.resources import files
+
+CATEGORIES: tuple[str, ...] = (
+    "information_seeking",
+    "reasoning",
+    "planning",
+    "editing",
+    "coding_debugging",
+    "math",
+    "role_playing",
+    "data_analysis",
+    "creative_writing",
+    "advice_seeking",
+    "brainstorming",
+    "others",
+)
+"""Keys of the twelve task categories, in the order of the Magpie paper's tagger."""
+
+
+def category_prompts() -> dict[str, str]:
+    """Return the system prompt of every category, by key and in the order of `CATEGORIES`.
+
+    The text is one or two ASCII sentences that say what the assistant is for, then what a user
+    of it asks. The dict is fresh on every call, so a caller may change its copy.
+    """
+    return {key: _read(f"category/{key}.txt") for key in CATEGORIES}
+
+
+@cache
+def _read(name: str) -> str:
+    """Return a prompt file's text without the newline at its end."""
+    return files(__package__).joinpath(name).read_text(encoding="utf-8").strip()
