@@ -1,0 +1,274 @@
+"""What is in a row?
+
+The one place that names the columns: their type, unit, values, producer and meaning. The parquet
+schema, the card and the tables in the README follow from it. A value that does not apply is empty,
+never missing and never null, so that every row has every column with one type.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+ColumnType = str | list["ColumnType"] | dict[str, "ColumnType"]
+"""A scalar by its Arrow name, a one-item list for a list, a dict for a struct."""
+
+SCALARS: dict[str, Any] = {"string": "", "int64": 0, "float64": float("nan"), "bool": False}
+"""The scalar types and their empty values."""
+
+_CONFIG: dict[str, ColumnType] = {
+    "temperature": "float64",
+    "top_p": "float64",
+    "min_p": "float64",
+    "top_k": "int64",
+    "max_new_tokens": "int64",
+    "seed": "int64",
+}
+
+INSTRUCTION_REASONS = (
+    "empty",
+    "whitespace",
+    "template_tokens",
+    "assistant_voice",
+    "answer_attached",
+    "truncated",
+    "control_characters",
+    "too_short",
+    "too_long",
+)
+"""Why a user turn is rejected, as `magpie_steps.sanitize` names it."""
+
+RESPONSE_REASONS = ("empty", "whitespace", "template_tokens", "truncated", "control_characters")
+"""Why a response is rejected, as `magpie_steps.sanitize` names it."""
+
+PROMPT_TOO_LONG = "prompt_too_long"
+ENGINE_ERROR = "engine_error"
+NO_INSTRUCTION = "no_instruction"
+BAD_MESSAGES = "bad_messages"
+
+
+def instruction_reason(reason: str) -> str:
+    """Return the word for a rejected user turn, as rows carry it."""
+    return f"instruction_{reason}"
+
+
+def response_reason(reason: str) -> str:
+    """Return the word for a rejected response, as rows carry it."""
+    return f"response_{reason}"
+
+
+REJECTIONS: tuple[str, ...] = (
+    *(instruction_reason(reason) for reason in (*INSTRUCTION_REASONS, PROMPT_TOO_LONG)),
+    *(response_reason(reason) for reason in (*RESPONSE_REASONS, PROMPT_TOO_LONG, BAD_MESSAGES)),
+)
+"""Why an attempt at a turn is rejected."""
+
+DROP_REASONS: tuple[str, ...] = (*REJECTIONS, ENGINE_ERROR, NO_INSTRUCTION, BAD_MESSAGES)
+"""Why a row is not kept."""
+
+GENERATORS = "InstructionGenerator, ConversationGenerator"
+RESPONDERS = "ConversationGenerator, GenerateResponse"
+EVERY = "InstructionGenerator, ConversationGenerator, GenerateResponse"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a row.
+
+    Attributes:
+        name: The column's name, the same everywhere.
+        type: The type, see `ColumnType`.
+        unit: What a number counts, "" for none.
+        values: Which values are possible, in words.
+        producer: The components that write it, separated by commas.
+        description: What it holds.
+    """
+
+    name: str
+    type: ColumnType
+    unit: str
+    values: str
+    producer: str
+    description: str
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column(
+        "uuid",
+        "string",
+        "",
+        "version 5 UUID",
+        GENERATORS,
+        "The row's id: the same for the same model, settings, seed and row number.",
+    ),
+    Column("row", "int64", "", ">= 0", GENERATORS, "The row's number in its run."),
+    Column(
+        "model", "string", "", "hub id or folder name", GENERATORS, "The model that wrote the row."
+    ),
+    Column(
+        "system_prompt_key",
+        "string",
+        "",
+        'a key of the step\'s system prompts, or ""',
+        GENERATORS,
+        'The system prompt that steered the instruction, "" for none.',
+    ),
+    Column("instruction", "string", "", "text", GENERATORS, "The first user message, sanitised."),
+    Column("response", "string", "", "text", RESPONDERS, "The answer to the instruction."),
+    Column(
+        "messages",
+        [{"role": "string", "content": "string"}],
+        "",
+        "roles system, user, assistant",
+        RESPONDERS,
+        "The whole conversation, oldest message first.",
+    ),
+    Column(
+        "gen_input_configs",
+        {**_CONFIG, "pre_query_template": "string", "input_generator": "string"},
+        "",
+        "top_k 0 is off, temperature 0 is greedy",
+        GENERATORS,
+        "How the instruction was sampled: settings, the attempt's seed, the pre-query template.",
+    ),
+    Column(
+        "gen_response_configs",
+        {**_CONFIG, "output_generator": "string"},
+        "",
+        "top_k 0 is off, temperature 0 is greedy",
+        RESPONDERS,
+        "How the response was sampled.",
+    ),
+    Column(
+        "instruction_raw",
+        "string",
+        "",
+        "text",
+        GENERATORS,
+        "The user turn as the model wrote it; of a dropped row, its last attempt.",
+    ),
+    Column(
+        "instruction_finish_reason",
+        "string",
+        "",
+        'stop, length, ""',
+        GENERATORS,
+        "Why the model ended the user turn.",
+    ),
+    Column(
+        "response_finish_reason",
+        "string",
+        "",
+        'stop, length, ""',
+        RESPONDERS,
+        "Why the model ended the response.",
+    ),
+    Column(
+        "instruction_tokens",
+        "int64",
+        "tokens",
+        ">= 0",
+        GENERATORS,
+        "Tokens generated for the user turn, the stop token included.",
+    ),
+    Column(
+        "response_tokens",
+        "int64",
+        "tokens",
+        ">= 0",
+        RESPONDERS,
+        "Tokens generated for the response, the stop token included.",
+    ),
+    Column(
+        "instruction_attempts",
+        "int64",
+        "attempts",
+        ">= 0",
+        GENERATORS,
+        "User turns that were generated for the row, in all turns together.",
+    ),
+    Column(
+        "instruction_rejections",
+        ["string"],
+        "",
+        "instruction_<reason>, response_<reason>",
+        GENERATORS,
+        "Why each rejected attempt was rejected, in order.",
+    ),
+    Column(
+        "instruction_length",
+        "int64",
+        "characters",
+        ">= 0",
+        GENERATORS,
+        "Length of the instruction.",
+    ),
+    Column("response_length", "int64", "characters", ">= 0", RESPONDERS, "Length of the response."),
+    Column("keep", "bool", "", "true, false", EVERY, "Whether the row is complete and accepted."),
+    Column(
+        "drop_reason",
+        "string",
+        "",
+        "instruction_<reason>, response_<reason>, engine_error, no_instruction, bad_messages",
+        EVERY,
+        'Why the row is not kept, "" when it is.',
+    ),
+)
+"""Every column, in the order of the published files."""
+
+NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
+
+
+def written_by(component: str) -> list[str]:
+    """Return the names of the columns that a component writes, in order."""
+    return [c.name for c in COLUMNS if component in c.producer.split(", ")]
+
+
+def empty_value(kind: ColumnType) -> Any:
+    """Return the empty value of a type: "", 0, NaN, False, [] or a struct of empty values."""
+    if isinstance(kind, str):
+        return SCALARS[kind]
+    if isinstance(kind, list):
+        return []
+    return {name: empty_value(inner) for name, inner in kind.items()}
+
+
+def empty_row(names: Iterable[str] = NAMES) -> dict[str, Any]:
+    """Return a row of empty values for the named columns."""
+    wanted = frozenset(names)
+    return {c.name: empty_value(c.type) for c in COLUMNS if c.name in wanted}
+
+
+def type_text(kind: ColumnType) -> str:
+    """Return a type in Arrow's notation, for example ``list<struct<role: string>>``."""
+    if isinstance(kind, str):
+        return kind
+    if isinstance(kind, list):
+        return f"list<{type_text(kind[0])}>"
+    return f"struct<{', '.join(f'{name}: {type_text(t)}' for name, t in kind.items())}>"
+
+
+def short_type(kind: ColumnType) -> str:
+    """Return a type without a struct's fields, for example ``list<struct>``."""
+    if isinstance(kind, list):
+        return f"list<{short_type(kind[0])}>"
+    return kind if isinstance(kind, str) else "struct"
+
+
+def markdown_table() -> str:
+    """Return the columns as a Markdown table, one row per column, without a newline at its end."""
+    header = ["column", "type", "unit", "values", "written by", "what it holds"]
+    rows = [
+        [f"`{c.name}`", f"`{type_text(c.type)}`", c.unit, c.values, c.producer, c.description]
+        for c in COLUMNS
+    ]
+    return markdown([header, ["---"] * len(header), *rows])
+
+
+def markdown(lines: Iterable[Iterable[str]]) -> str:
+    """Return lines of cells as a Markdown table, without a newline at its end."""
+    return "\n".join(f"| {' | '.join(map(_cell, cells))} |" for cells in lines)
+
+
+def _cell(text: str) -> str:
+    """Return a text that does not end its table cell."""
+    return text.replace("|", "\\|")

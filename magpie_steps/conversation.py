@@ -1,0 +1,93 @@
+"""How is a conversation built, checked and taken apart?
+
+A conversation is a list of messages, oldest first: an optional system message, then user and
+assistant messages in turn. One turn is a user message and the assistant's answer to it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Message = dict[str, str]
+"""One message: ``role`` is "system", "user" or "assistant", ``content`` is its text."""
+
+SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class LastTurn:
+    """A conversation, cut before its last user message.
+
+    Attributes:
+        history: The messages before it, a system message included.
+        instruction: The text of the last user message.
+        response: The answer to it, "" when the conversation ends with the user.
+    """
+
+    history: tuple[Message, ...]
+    instruction: str
+    response: str
+
+
+def append_turn(
+    messages: Sequence[Message], instruction: str, response: str | None = None
+) -> list[Message]:
+    """Return a new conversation with one turn more; ``messages`` stays as it is.
+
+    Args:
+        messages: The conversation so far; it must not end with a user message.
+        instruction: The user's text.
+        response: The assistant's text; with None the conversation ends with the user message.
+
+    Raises:
+        ValueError: If the conversation ends with a user message.
+    """
+    if messages and messages[-1]["role"] == USER:
+        raise ValueError("the conversation waits for an answer: it ends with a user message")
+    grown = [*messages, {"role": USER, "content": instruction}]
+    if response is not None:
+        grown.append({"role": ASSISTANT, "content": response})
+    return grown
+
+
+def start(system: str | None = None) -> list[Message]:
+    """Return a conversation without turns, with a system message if the text is not empty."""
+    return [{"role": SYSTEM, "content": system}] if system else []
+
+
+def validate(messages: Sequence[Message]) -> None:
+    """Check the roles' order and that every message has a text.
+
+    Raises:
+        ValueError: If there is no user message, a role is out of order or unknown, or a content is
+            not a text or is empty; the message names the position, from 0.
+    """
+    turns = [*messages]
+    offset = 1 if turns and turns[0].get("role") == SYSTEM else 0
+    if len(turns) == offset:
+        raise ValueError("the conversation has no user message; it needs at least one")
+    for position, message in enumerate(turns):
+        expected = SYSTEM if position < offset else (USER, ASSISTANT)[(position - offset) % 2]
+        if message.get("role") != expected:
+            raise ValueError(
+                f"message {position} has the role {message.get('role')!r}, expected {expected!r}:"
+                " after an optional system message, user and assistant alternate"
+            )
+        content = message.get("content")
+        if not isinstance(content, str) or not content.strip():
+            raise ValueError(f"message {position} ({expected}) has no text: {content!r}")
+
+
+def split_last_turn(messages: Sequence[Message]) -> LastTurn:
+    """Cut a conversation before its last user message.
+
+    Raises:
+        ValueError: If the conversation is not valid, see `validate`.
+    """
+    validate(messages)
+    answered = messages[-1]["role"] == ASSISTANT
+    cut = len(messages) - (2 if answered else 1)
+    return LastTurn(
+        history=tuple(messages[:cut]),
+        instruction=messages[cut]["content"],
+        response=messages[-1]["content"] if answered else "",
+    )

@@ -1,0 +1,278 @@
+"""Which completions are already there, whatever happened to the run that made them?"""
+
+import asyncio
+import json
+import sqlite3
+import threading
+import time
+from array import array
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+APPLICATION_ID = 0x4D475053  # "MGPS", so that another program's SQLite file is never taken for ours
+SCHEMA_VERSION = 1
+
+BUSY_TIMEOUT_MS = 60_000
+"""How long a write waits for another process's write, in milliseconds."""
+
+CHECKPOINT_PAGES = 8_000
+"""Pages of 4 KiB in the write-ahead file before SQLite folds them into the main file: each fold
+waits for the disk, so fewer are faster."""
+
+Record = tuple[str, tuple[int, ...], str, int | str | None, int, int]
+"""text, token_ids, finish_reason, stop_reason, prompt_tokens, completion_tokens."""
+
+_SCHEMA = f"""
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, started REAL NOT NULL,
+    generated INTEGER NOT NULL DEFAULT 0, completion_tokens INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE completions (
+    key BLOB NOT NULL UNIQUE, run INTEGER NOT NULL, text TEXT NOT NULL, token_ids BLOB NOT NULL,
+    finish_reason TEXT NOT NULL, stop_reason TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL
+);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+
+class JournalError(ValueError):
+    """The journal's file cannot be used."""
+
+
+class Journal:
+    """A write-ahead log of finished completions, safe against `kill -9` at any moment.
+
+    SQLite in WAL mode: a transaction is there as a whole or not at all after its process was
+    killed, and several processes may share the file. Completions recorded in one turn of an event
+    loop are committed together at the end of that turn; outside a loop each is committed at once.
+
+    Args:
+        path: the file; made, with its folder, when missing.
+        run_id: the run that new completions belong to; by default each `Journal` is a run. A run
+            gets the next number when its first completion is written.
+
+    Raises:
+        JournalError: the file is not a journal, was written by a newer version, or is not writable.
+    """
+
+    def __init__(self, path: Path, run_id: str | None = None) -> None:
+        """Open the journal."""
+        self.path = Path(path)
+        self._lock = threading.RLock()
+        self._pending: dict[bytes, Record] = {}
+        self._flush_due = False
+        self._failure: sqlite3.Error | None = None
+        self._database: sqlite3.Connection | None = None
+        self._run_id = run_id or uuid4().hex
+        self._run: int | None = None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = _connect(self.path)
+            _check(self._database, self.path)
+        except (sqlite3.Error, OSError) as exc:
+            self._drop()
+            raise JournalError(
+                f"the journal {self.path} cannot be used: {exc}; move that file away (its"
+                " completions are then generated again) or give another folder"
+            ) from exc
+        except JournalError:
+            self._drop()
+            raise
+
+    def lookup(self, key: bytes) -> Any:
+        """The record of a key as a tuple in `Record`'s order, or None."""
+        with self._lock:
+            pending = self._pending.get(key)
+            if pending is not None:
+                return pending
+            row = (
+                self._open()
+                .execute(
+                    "SELECT text, token_ids, finish_reason, stop_reason, prompt_tokens,"
+                    " completion_tokens FROM completions WHERE key = ?",
+                    (key,),
+                )
+                .fetchone()
+            )
+        if row is None:
+            return None
+        ids = array("i")
+        ids.frombytes(row[1])
+        return (row[0], tuple(ids), row[2], json.loads(row[3]), row[4], row[5])
+
+    def record(self, key: bytes, record: Record) -> None:
+        """Keep a finished completion; written by the end of this turn of the event loop.
+
+        Raises:
+            JournalError: an earlier completion could not be written (the disk is full, say).
+        """
+        with self._lock:
+            if self._failure is not None:
+                raise JournalError(
+                    f"the journal {self.path} cannot be written: {self._failure}; make room or free"
+                    " the file, then run the same command again"
+                ) from self._failure
+            self._pending[key] = record
+            if self._flush_due:
+                return
+            try:
+                asyncio.get_running_loop().call_soon(self._flush_later)
+                self._flush_due = True
+            except RuntimeError:
+                self.flush()
+
+    def _flush_later(self) -> None:
+        try:
+            self.flush()
+        except sqlite3.Error as exc:
+            self._failure = exc  # nobody waits for a callback: the next record tells it
+
+    def flush(self) -> None:
+        """Commit what was recorded since the last commit, in one transaction."""
+        with self._lock:
+            self._flush_due = False
+            if not self._pending or self._database is None:
+                return
+            run = self._run = self._run or _register(self._database, self._run_id)
+            rows = [
+                (
+                    key,
+                    run,
+                    text,
+                    array("i", ids).tobytes(),
+                    finish,
+                    json.dumps(stop),
+                    prompt_tokens,
+                    completion_tokens,
+                )
+                for key, (text, ids, finish, stop, prompt_tokens, completion_tokens) in (
+                    self._pending.items()
+                )
+            ]
+            tokens = sum(row[7] for row in rows)
+            with _transaction(self._database) as database:
+                # Another process may have made the same completion meanwhile: it is the same one.
+                database.executemany(
+                    "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
+                )
+                database.execute(
+                    "UPDATE runs SET generated = generated + ?,"
+                    " completion_tokens = completion_tokens + ? WHERE run = ?",
+                    (len(rows), tokens, run),
+                )
+            self._pending.clear()
+
+    def counts(self) -> dict[str, int]:
+        """What the journal holds.
+
+        Returns:
+            `completions` (distinct), `generated` (by all runs together, so a completion made twice
+            counts twice), `generated_this_run`, `completion_tokens` (of all generated), `runs`.
+        """
+        self.flush()
+        with self._lock:
+            database = self._open()
+            completions = database.execute("SELECT COUNT(*) FROM completions").fetchone()[0]
+            generated, tokens, runs = database.execute(
+                "SELECT COALESCE(SUM(generated), 0), COALESCE(SUM(completion_tokens), 0), COUNT(*)"
+                " FROM runs"
+            ).fetchone()
+            mine = database.execute(
+                "SELECT generated FROM runs WHERE run_id = ?", (self._run_id,)
+            ).fetchone()
+            return {
+                "completions": completions,
+                "generated": generated,
+                "generated_this_run": mine[0] if mine else 0,
+                "completion_tokens": tokens,
+                "runs": runs,
+            }
+
+    def close(self) -> None:
+        """Write what is pending and close the file; never raises."""
+        with self._lock:
+            try:
+                self.flush()
+            except sqlite3.Error:
+                self._pending.clear()
+            self._drop()
+
+    def _drop(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._database is None:
+            raise JournalError(f"the journal {self.path} is closed")
+        return self._database
+
+
+class _transaction:
+    """BEGIN IMMEDIATE ... COMMIT: taking the write lock first, so that waiting cannot deadlock."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._database.execute("BEGIN IMMEDIATE")
+        return self._database
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        try:
+            if kind is None:
+                self._database.execute("COMMIT")
+        finally:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Used from the event loop's thread and from load()'s; the journal's lock keeps them apart.
+    database = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
+    )
+    database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    return database
+
+
+def _check(database: sqlite3.Connection, path: Path) -> None:
+    application = database.execute("PRAGMA application_id").fetchone()[0]
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    tables = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+    if tables and application != APPLICATION_ID:
+        raise JournalError(
+            f"{path} is a SQLite file of another program, not a journal; give another folder"
+        )
+    if version > SCHEMA_VERSION:
+        raise JournalError(
+            f"the journal {path} was written by a newer version of magpie-steps (format {version},"
+            f" this one reads {SCHEMA_VERSION}); update magpie-steps or give another folder"
+        )
+    database.execute("PRAGMA journal_mode = WAL")
+    # With WAL, NORMAL keeps every commit across a killed process; only a power cut may lose the
+    # last.
+    database.execute("PRAGMA synchronous = NORMAL")
+    database.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    if not tables:
+        _create(database)
+
+
+def _create(database: sqlite3.Connection) -> None:
+    with _transaction(database):
+        # Another process may have been quicker.
+        if not database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+            for statement in _SCHEMA.split(";"):
+                database.execute(statement)
+
+
+def _register(database: sqlite3.Connection, run_id: str) -> int:
+    with _transaction(database):
+        database.execute(
+            "INSERT OR IGNORE INTO runs (run_id, started) VALUES (?, ?)", (run_id, time.time())
+        )
+        found = database.execute("SELECT run FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    return int(found[0])

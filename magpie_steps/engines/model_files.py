@@ -1,0 +1,108 @@
+"""Where are a model's files, and what are they?"""
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+from distilabel.errors import DistilabelUserError
+
+from magpie_steps.engines.preflight import CONFIG_FILE, check_model
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
+TEXT_PATTERNS = ("*.json", "*.jinja", "*.model", "*.txt")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tekken.json",
+)
+
+WHOLE_FILE_BYTES = 64 * 2**20
+"""Weight files up to this size are hashed whole; of larger ones `SAMPLES` blocks, spread evenly."""
+
+SAMPLES = 64
+SAMPLE_BYTES = 64 * 2**10
+
+
+def find_model(model: str, revision: str | None, trust_remote_code: bool) -> Path:
+    """The folder with a model's files: itself if it is a folder, else fetched from the hub.
+
+    Args:
+        model: a folder or a hub id.
+        revision: branch, tag or commit on the hub.
+        trust_remote_code: fetch the model's Python files too.
+
+    Raises:
+        DistilabelUserError: there is no such folder, something is missing in it, or the hub did not
+            give it.
+    """
+    try:
+        check_model(model, chat_template="")
+    except ValueError as exc:
+        raise DistilabelUserError(str(exc)) from exc
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        folder = _fetch(model, revision, trust_remote_code)
+    if not (folder / CONFIG_FILE).is_file():
+        raise DistilabelUserError(f"the model {model!r} has no {CONFIG_FILE}")
+    if not weight_files(folder):
+        raise DistilabelUserError(
+            f"the model {model!r} has no weights: no file ends with {', '.join(WEIGHT_SUFFIXES)}"
+        )
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise DistilabelUserError(
+            f"the model {model!r} has no tokenizer; save one beside the weights with"
+            " tokenizer.save_pretrained(folder)"
+        )
+    return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files with a model's weights: safetensors if there are some, else older formats."""
+    for suffix in WEIGHT_SUFFIXES:
+        found = sorted(folder.glob(f"*{suffix}"))
+        if found:
+            return found
+    return []
+
+
+def content_hash(folder: Path) -> str:
+    """16 hexadecimal digits for configuration, tokenizer and weights, wherever the folder is."""
+    digest = sha256()
+    small = {path for pattern in TEXT_PATTERNS for path in folder.glob(pattern)}
+    for path in sorted(small) + weight_files(folder):
+        if path.is_file():
+            digest.update(f"\0{path.name}\0{path.stat().st_size}\0".encode())
+            _hash_file(path, digest.update)
+    return digest.hexdigest()[:16]
+
+
+def _hash_file(path: Path, update: Callable[[bytes], None]) -> None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= WHOLE_FILE_BYTES:
+            while block := file.read(2**20):
+                update(block)
+            return
+        for sample in range(SAMPLES):
+            file.seek(sample * (size - SAMPLE_BYTES) // (SAMPLES - 1))
+            update(file.read(SAMPLE_BYTES))
+
+
+def _fetch(model: str, revision: str | None, trust_remote_code: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = [*TEXT_PATTERNS, "*.safetensors", *(["*.py"] if trust_remote_code else [])]
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as exc:
+        reason = str(exc).strip().partition("\n")[0]
+        raise DistilabelUserError(
+            f"{model!r} is no folder here and could not be fetched from the hub ({reason}); check"
+            " the name, log in with `hf auth login` if it is gated, or give a folder that holds the"
+            " model"
+        ) from exc

@@ -1,0 +1,57 @@
+"""Can this model be used at all?
+
+A few looks at files, without loading anything, so that a wrong name is told at once and not after a
+pipeline has started.
+"""
+
+import json
+from pathlib import Path
+
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+CONFIG_FILE = "config.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+
+
+def check_model(model: str, chat_template: str | None = None) -> None:
+    """Check that a model folder has what Magpie needs; a hub id is left to the hub.
+
+    Args:
+        model: A folder, or a hub id such as "Qwen/Qwen2.5-0.5B-Instruct".
+        chat_template: A template that replaces the model's own, if any.
+
+    Raises:
+        ValueError: If the folder does not exist, holds no model or no chat template.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        if folder.exists() or _looks_like_a_path(model):
+            raise ValueError(
+                f"there is no model folder {model!r}; give a folder with {CONFIG_FILE}, or a hub id"
+                " such as 'Qwen/Qwen2.5-0.5B-Instruct'"
+            )
+        return
+    if not (folder / CONFIG_FILE).is_file():
+        raise ValueError(f"the folder {model!r} holds no model: it has no {CONFIG_FILE}")
+    if chat_template is None and not has_chat_template(folder):
+        raise ValueError(
+            f"the model in {model!r} has no chat template, and Magpie needs one: it prompts with the"
+            " part before a user's text; use a chat model instead of a base model"
+        )
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Return whether a model folder brings a chat template, in any of the places for one."""
+    if any((folder / name).is_file() for name in TEMPLATE_FILES):
+        return True
+    if any((folder / "additional_chat_templates").glob("*.jinja")):
+        return True
+    try:
+        config = json.loads((folder / TOKENIZER_CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(isinstance(config, dict) and config.get("chat_template"))
+
+
+def _looks_like_a_path(model: str) -> bool:
+    """Return whether a text cannot be a hub id: those are "name" or "owner/name"."""
+    return model.startswith((".", "/", "~")) or model.count("/") > 1 or not model.strip()

@@ -1,0 +1,347 @@
+"""An engine on a transformers model in this process, on CPU or GPU."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from distilabel.errors import DistilabelUserError
+from pydantic import Field, PrivateAttr
+
+from magpie_steps.engines.base import Completion, Engine, Sampling
+from magpie_steps.engines.model_files import content_hash, find_model
+
+if TYPE_CHECKING:
+    from magpie_steps.engines.decode_loop import DecodeLoop
+    from magpie_steps.templates import PreQueryTemplate
+
+ALGORITHM = 1
+"""Counted up whenever the same weights, prompt and sampling would give other tokens than before."""
+
+DEFAULT_LENGTH = 2048  # for models whose configuration names no limit
+MOST_THREADS = 8  # more cores bring little to one small batch
+
+
+class TransformersEngine(Engine):
+    """Continue prompts with a causal language model of the transformers library.
+
+    Many rows are decoded together and each leaves as it ends, so there is no batch to wait for. A
+    row's tokens depend on the weights, its prompt and its sampling with the seed, never on the rows
+    beside it, their order or a restart: batches have shapes in which that was measured when the
+    model was loaded. Repeated prompts, and prompts that begin alike, share what was computed for
+    their beginning.
+
+    Works with models whose layers all attend to the whole context (Llama, Qwen2/3, Mistral, ...);
+    others are refused by `load()`. Nothing is fetched when `model` is a folder.
+
+    Attributes:
+        model: a folder with config.json, weights and tokenizer, or a hub id.
+        revision: branch, tag or commit on the hub; None is the default branch.
+        dtype: the weights' type in memory: "float32", "bfloat16", "float16", or "auto" for the one
+            that they are stored in.
+        device: "cpu", "cuda", "cuda:1" ..., or "auto": the first GPU when there is one.
+        max_rows_in_flight: most rows decoded together, >= 1.
+        max_context_tokens: most tokens of prompt and completion together; None is what the model
+            allows.
+        trust_remote_code: run Python code that comes with the model.
+        chat_template: a Jinja chat template to use instead of the tokenizer's; None uses that.
+        threads: CPU threads for one step of the model; None is half of the cores, at most 8, so
+            that two engines fit on one machine.
+
+    Icon:
+        `:hugging:`
+
+    Examples:
+        Continue a prompt of token ids
+
+        ```python
+        import asyncio
+
+        from magpie_steps.embedded import model_path
+        from magpie_steps.engines.base import Sampling
+        from magpie_steps.engines.transformers import TransformersEngine
+
+        engine = TransformersEngine(model=str(model_path("tiny-instruct")))
+        engine.load()
+        prompt = engine.template.pre_query_ids().ids
+        sampling = Sampling(stop_token_ids=engine.template.stop_token_ids, seed=1)
+        print(asyncio.run(engine.complete(prompt, sampling)).text)
+        engine.unload()
+        ```
+    """
+
+    model: str
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    device: str = "auto"
+    max_rows_in_flight: int = Field(default=64, ge=1)
+    max_context_tokens: int | None = Field(default=None, ge=2)
+    trust_remote_code: bool = False
+    chat_template: str | None = None
+    threads: int | None = Field(default=None, ge=1)
+
+    _folder: Path | None = PrivateAttr(default=None)
+    _fingerprint: str = PrivateAttr(default="")
+    _tokenizer: Any = PrivateAttr(default=None)
+    _generation_config: Any = PrivateAttr(default=None)
+    _template: Any = PrivateAttr(default=None)
+    _loop: Any = PrivateAttr(default=None)
+    _length: int = PrivateAttr(default=0)
+    _vocabulary: int = PrivateAttr(default=0)
+    _threads_before: int | None = PrivateAttr(default=None)
+
+    @property
+    def model_name(self) -> str:
+        """The hub id, or the folder's name."""
+        folder = Path(self.model).expanduser()
+        return folder.resolve().name if folder.is_dir() else self.model
+
+    @property
+    def fingerprint(self) -> str:
+        """Model name, hash of its files, dtype and algorithm; known after `load()`."""
+        return str(self._loaded(self._fingerprint))
+
+    @property
+    def template(self) -> "PreQueryTemplate":
+        """The pre-query template of the tokenizer's chat template; known after `load()`.
+
+        Raises:
+            DistilabelUserError: the model has no chat template, or one that cannot serve.
+        """
+        if self._template is None:
+            self._template = self._make_template(self._loaded(self._tokenizer))
+        found: PreQueryTemplate = self._template
+        return found
+
+    @property
+    def max_model_len(self) -> int:
+        """Most tokens that prompt and completion may have together; known after `load()`."""
+        return int(self._loaded(self._length))
+
+    def load(self) -> None:
+        """Load model and tokenizer, and measure in which batches rows do not touch each other.
+
+        Raises:
+            DistilabelUserError: the model is not there, is incomplete or of a kind that does not
+                work.
+        """
+        super().load()
+        self._stop()
+        try:
+            self._load()
+        except BaseException:
+            self.unload()
+            raise
+
+    def _load(self) -> None:
+        self._folder = find_model(self.model, self.revision, self.trust_remote_code)
+        self._tokenizer = self._load_tokenizer(self._folder)
+        model = self._load_model(self._folder)
+        self._generation_config = getattr(model, "generation_config", None)
+        self._length = self._allowed_length(model.config.get_text_config())
+        digest = content_hash(self._folder)
+        self._fingerprint = (
+            f"transformers-{ALGORITHM}/{self.model_name}@{digest}/{str(model.dtype).split('.')[-1]}"
+        )
+        self._limit_threads()
+        self._loop = self._start(model)
+
+    def unload(self) -> None:
+        """Stop the decoding thread and let go of the model; never raises."""
+        self._stop()
+        self._tokenizer = self._template = self._generation_config = None
+        if self._threads_before is not None:
+            import torch
+
+            torch.set_num_threads(self._threads_before)
+            self._threads_before = None
+        super().unload()
+
+    async def _complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
+        loop: DecodeLoop = self._loaded(self._loop)
+        if not 0 <= min(prompt_ids) <= max(prompt_ids) < self._vocabulary:
+            wrong = next(i for i in prompt_ids if not 0 <= i < self._vocabulary)
+            raise ValueError(
+                f"the prompt holds the token id {wrong}, but the vocabulary of {self.model_name}"
+                f" has {self._vocabulary} tokens; were the ids made by another model's tokenizer?"
+            )
+        return await loop.submit(prompt_ids, sampling)
+
+    def _stop(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.stop()
+
+    def _loaded(self, value: Any) -> Any:
+        if not value:
+            raise RuntimeError(f"{type(self).__name__} is not loaded; call load() first")
+        return value
+
+    def _make_template(self, tokenizer: Any) -> "PreQueryTemplate":
+        from magpie_steps.templates import ChatTemplateError, PreQueryTemplate
+
+        if self.chat_template is None and not getattr(tokenizer, "chat_template", None):
+            raise DistilabelUserError(
+                f"the tokenizer of {self.model_name} has no chat template, so there is no pre-query"
+                " template to prompt with; use a chat model, or give chat_template=..."
+            )
+        try:
+            return PreQueryTemplate.from_tokenizer(
+                tokenizer,
+                chat_template=self.chat_template,
+                generation_config=self._generation_config,
+            )
+        except ChatTemplateError as exc:
+            raise DistilabelUserError(f"{self.model_name}: {exc}") from exc
+
+    def _load_tokenizer(self, folder: Path) -> Any:
+        from transformers import AutoTokenizer
+
+        try:
+            return AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=self.trust_remote_code
+            )
+        except (OSError, ValueError, KeyError, ImportError) as exc:
+            raise DistilabelUserError(
+                f"the tokenizer of {self.model!r} cannot be loaded: {exc}"
+            ) from exc
+
+    def _load_model(self, folder: Path) -> Any:
+        from safetensors import SafetensorError
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+
+        bar = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            model, found = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=self.dtype,
+                local_files_only=True,
+                trust_remote_code=self.trust_remote_code,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:
+            raise DistilabelUserError(f"the model {self.model!r} cannot be loaded: {exc}") from exc
+        finally:
+            if bar:
+                logging.enable_progress_bar()
+        if missing := sorted(found.get("missing_keys", ())):
+            raise DistilabelUserError(
+                f"{self.model!r} is not a complete causal language model: its weights lack"
+                f" {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}"
+                f" (architectures: {model.config.architectures})"
+            )
+        return model.eval().to(self._choose_device())
+
+    def _choose_device(self) -> str:
+        import torch
+
+        if self.device != "auto":
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def _allowed_length(self, config: Any) -> int:
+        _require_full_attention(self.model, config)
+        most = _longest_context(config)
+        if self.max_context_tokens is None:
+            return most
+        if self.max_context_tokens > most:
+            raise DistilabelUserError(
+                f"max_context_tokens is {self.max_context_tokens}, but {self.model!r} attends to at"
+                f" most {most} tokens here; give at most {most}"
+            )
+        return self.max_context_tokens
+
+    def _limit_threads(self) -> None:
+        import os
+
+        import torch
+
+        wanted = self.threads or min(max((os.cpu_count() or 1) // 2, 1), MOST_THREADS)
+        before = torch.get_num_threads()
+        if before > wanted or self.threads:
+            self._threads_before = before
+            torch.set_num_threads(wanted)
+
+    def _start(self, model: Any) -> "DecodeLoop":
+        from magpie_steps.engines.decode_loop import DecodeLoop
+        from magpie_steps.engines.runner import UnsupportedModelError, measured_runner
+
+        try:
+            runner, independent = measured_runner(
+                model, max_rows=self.max_rows_in_flight, max_length=self._length
+            )
+        except UnsupportedModelError as exc:
+            raise DistilabelUserError(
+                f"{self.model!r} ({type(model).__name__}) does not work with this engine: {exc};"
+                " use an engine that serves it through vLLM, or another model"
+            ) from exc
+        if not independent:
+            self._logger.warning(
+                f"{self.model_name} gives a row other bits beside other rows on this machine, so"
+                " rows are decoded one by one to keep them reproducible"
+            )
+        self._vocabulary = runner.vocabulary
+        loop = DecodeLoop(
+            runner,
+            max_rows=min(self.max_rows_in_flight, runner.batch_sizes[-1]),
+            end_ids=_end_ids(model, self._tokenizer),
+            decode=self._decode,
+        )
+        loop.start()
+        return loop
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(
+            token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text
+
+
+def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end a text for the model, as generation config, config and tokenizer say."""
+    found: set[int] = set()
+    for source in (model.generation_config, model.config.get_text_config(), tokenizer):
+        ids = getattr(source, "eos_token_id", None)
+        found.update([ids] if isinstance(ids, int) else ids or ())
+    return frozenset(found)
+
+
+def _require_full_attention(model: str, config: Any) -> None:
+    kinds = set(getattr(config, "layer_types", None) or ()) - {
+        "full_attention",
+        "sliding_attention",
+    }
+    stateful = [name for name in ("ssm_cfg", "state_size", "conv_kernel") if hasattr(config, name)]
+    if kinds or stateful or getattr(config, "is_encoder_decoder", False):
+        recurrent = "recurrent layers" if stateful else "an encoder"
+        what = f"layers of the kind {', '.join(sorted(kinds))}" if kinds else recurrent
+        raise DistilabelUserError(
+            f"the model {model!r} (type {config.model_type}) has {what}; this engine works with"
+            " models whose layers all attend to the whole context, such as Llama, Qwen2/3, Mistral"
+        )
+
+
+def _longest_context(config: Any) -> int:
+    """Up to this length every layer sees all tokens, and positions do not depend on the length."""
+    limits = [getattr(config, "max_position_embeddings", None) or DEFAULT_LENGTH]
+    kinds = getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None)
+    # Within its window a sliding layer is a full one.
+    if window and ("sliding_attention" in kinds if kinds else _slides(config)):
+        limits.append(int(window))
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") in ("dynamic", "longrope"):
+        # Beyond it the frequencies follow the longest row of the batch.
+        limits.append(
+            int(
+                rope.get("original_max_position_embeddings")
+                or getattr(config, "original_max_position_embeddings", None)
+                or limits[0]
+            )
+        )
+    return min(limits)
+
+
+def _slides(config: Any) -> bool:
+    return bool(getattr(config, "use_sliding_window", True))

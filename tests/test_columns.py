@@ -1,0 +1,81 @@
+import math
+from typing import get_args
+
+import pyarrow as pa
+import pytest
+
+from magpie_steps import columns
+from magpie_steps.publish import arrow_schema
+from magpie_steps.sanitize import InstructionReason
+
+
+def test_names_are_unique_and_typed():
+    assert len(set(columns.NAMES)) == len(columns.NAMES)
+    for column in columns.COLUMNS:
+        assert column.name.isidentifier()
+        assert column.description.endswith(".")
+        assert columns.type_text(column.type)
+
+
+def test_empty_row_has_every_column_and_fits_the_schema():
+    row = columns.empty_row()
+    assert tuple(row) == columns.NAMES
+    assert row["instruction"] == ""
+    assert row["messages"] == []
+    assert row["keep"] is False
+    assert math.isnan(row["gen_input_configs"]["temperature"])
+    table = pa.Table.from_pylist([row], schema=arrow_schema())
+    assert table.num_rows == 1
+    assert table.column_names == list(columns.NAMES)
+
+
+def test_empty_rows_share_nothing():
+    first, second = columns.empty_row(), columns.empty_row()
+    first["messages"].append("x")
+    first["gen_input_configs"]["seed"] = 7
+    assert second["messages"] == []
+    assert second["gen_input_configs"]["seed"] == 0
+
+
+def test_arrow_types_match_the_type_text():
+    schema = arrow_schema()
+    for column in columns.COLUMNS:
+        found = str(schema.field(column.name).type)
+        expected = columns.type_text(column.type)
+        normal = found.replace("element: ", "").replace("item: ", "").replace("double", "float64")
+        assert normal == expected
+
+
+@pytest.mark.parametrize(
+    ("component", "has", "lacks"),
+    [
+        ("InstructionGenerator", "instruction", "response"),
+        ("ConversationGenerator", "response", None),
+        ("GenerateResponse", "response", "instruction"),
+    ],
+)
+def test_written_by(component, has, lacks):
+    names = columns.written_by(component)
+    assert has in names
+    assert lacks not in names
+    assert {"keep", "drop_reason"} <= set(names)
+
+
+def test_instruction_and_response_together_write_every_column():
+    both = {*columns.written_by("InstructionGenerator"), *columns.written_by("GenerateResponse")}
+    assert both == set(columns.NAMES) == set(columns.written_by("ConversationGenerator"))
+
+
+def test_reasons_are_those_of_the_sanitiser():
+    assert set(columns.INSTRUCTION_REASONS) == set(get_args(InstructionReason))
+    assert set(columns.RESPONSE_REASONS) <= set(columns.INSTRUCTION_REASONS)
+    assert columns.instruction_reason("truncated") in columns.REJECTIONS
+    assert columns.response_reason("truncated") in columns.REJECTIONS
+    assert len(set(columns.DROP_REASONS)) == len(columns.DROP_REASONS)
+
+
+def test_markdown_table_has_a_line_per_column_and_no_broken_cell():
+    lines = columns.markdown_table().splitlines()
+    assert len(lines) == len(columns.COLUMNS) + 2
+    assert all(line.replace("\\|", "").count("|") == 7 for line in lines)
+    assert columns.markdown([["a|b"]]) == "| a\\|b |"

@@ -1,0 +1,288 @@
+"""A finished completion is there after any accident, and counted once per generation."""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from magpie_steps.engines.journal import SCHEMA_VERSION, Journal, JournalError, Record
+
+ROOT = Path(__file__).parents[1]
+
+# Writes completions as fast as it can and tells after each event loop turn what must be there.
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from magpie_steps.engines.journal import Journal
+
+async def main(path, first):
+    journal = Journal(Path(path), run_id=f"writer-{first}")
+    number = first
+    while True:
+        for _ in range(1 + number % 5):
+            journal.record(b"%032d" % number, (f"text {number}", (number,), "stop", 5, 1, 1))
+            number += 1
+        await asyncio.sleep(0)
+        sys.stdout.write(f"{number}\\n")
+        sys.stdout.flush()
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+def record_of(number: int) -> Record:
+    return (f"text {number}", (number, 2, 70_000), "stop", 5, 3, 3)
+
+
+def key_of(number: int) -> bytes:
+    return b"%032d" % number
+
+
+def start_writer(path: Path, first: int) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), str(first)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "work" / "journal.sqlite"
+
+
+@pytest.mark.parametrize("stop_reason", [None, 17, "\n", "17"])
+def test_what_is_recorded_comes_back_exactly(path: Path, stop_reason: int | str | None) -> None:
+    record: Record = (
+        "text\x00 with é, 你好 and \ud7ff",
+        (0, 1, 151_643),
+        "stop",
+        stop_reason,
+        4,
+        3,
+    )
+    journal = Journal(path)
+    journal.record(key_of(1), record)
+    assert journal.lookup(key_of(1)) == record
+    assert journal.lookup(key_of(2)) is None
+    journal.close()
+    again = Journal(path)
+    assert again.lookup(key_of(1)) == record
+    again.close()
+
+
+def test_one_turn_of_the_loop_is_one_commit(path: Path) -> None:
+    other = Journal(path)
+
+    async def record_three(journal: Journal) -> None:
+        for number in range(3):
+            journal.record(key_of(number), record_of(number))
+            assert journal.lookup(key_of(number)) == record_of(number)
+        assert other.lookup(key_of(0)) is None
+        await asyncio.sleep(0)
+        assert other.lookup(key_of(2)) == record_of(2)
+
+    journal = Journal(path)
+    asyncio.run(record_three(journal))
+    journal.close()
+    other.close()
+
+
+def test_runs_are_numbered_and_everything_generated_is_counted(path: Path) -> None:
+    for run in range(3):
+        journal = Journal(path)
+        assert journal.counts()["generated_this_run"] == 0
+        for number in range(run + 1):
+            journal.record(key_of(number), record_of(number))  # key 0 is made three times
+        assert journal.counts()["generated_this_run"] == run + 1
+        journal.close()
+    journal = Journal(path)
+    assert journal.counts() == {
+        "completions": 3,
+        "generated": 6,
+        "generated_this_run": 0,
+        "completion_tokens": 18,
+        "runs": 3,
+    }
+    journal.close()
+
+
+def test_processes_of_one_run_share_its_number(path: Path) -> None:
+    first, second = Journal(path, run_id="a"), Journal(path, run_id="a")
+    first.record(key_of(1), record_of(1))
+    second.record(key_of(2), record_of(2))
+    assert first.counts()["generated_this_run"] == second.counts()["generated"] == 2
+    assert first.counts()["runs"] == 1
+    first.close()
+    second.close()
+
+
+def test_two_writers_and_a_reader_share_the_file(path: Path) -> None:
+    Journal(path).close()
+    writers = [start_writer(path, first) for first in (0, 1_000_000)]
+    try:
+        reader = Journal(path)
+        deadline = time.monotonic() + 30
+        while reader.counts()["completions"] < 200 and time.monotonic() < deadline:
+            time.sleep(0.02)
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.communicate()
+    assert reader.lookup(key_of(0)) is not None
+    assert reader.lookup(key_of(1_000_000)) is not None
+    assert reader.counts()["runs"] == 2
+    reader.close()
+
+
+def test_sigkill_at_any_moment_loses_at_most_what_was_in_flight(path: Path) -> None:
+    """A writer killed at random moments: whatever it said was recorded is there, whole."""
+    chance = random.Random(3)
+    first = 0
+    for _ in range(5):
+        writer = start_writer(path, first)
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(chance.random() * 0.15)
+        writer.send_signal(signal.SIGKILL)
+        said = [line for line in writer.communicate()[0].splitlines() if line]
+        promised = int(said[-1]) if said else first + 1 + first % 5
+        journal = Journal(path)
+        for number in range(first, promised):
+            assert journal.lookup(key_of(number)) == (f"text {number}", (number,), "stop", 5, 1, 1)
+        counts = journal.counts()
+        assert counts["generated"] == counts["completions"]
+        journal.close()
+        first = promised + 1_000_000
+    assert counts["runs"] == 5
+
+
+def test_a_copy_taken_while_writing_opens_and_holds_whole_records(
+    path: Path, tmp_path: Path
+) -> None:
+    """As after a power cut: the main file and a torn write-ahead file."""
+    journal = Journal(path)
+    for number in range(50):
+        journal.record(key_of(number), record_of(number))
+    wal = path.with_name(path.name + "-wal")
+    for cut in (0, 1, 700, 4_000):
+        copy = tmp_path / f"cut{cut}" / path.name
+        copy.parent.mkdir()
+        shutil.copy(path, copy)
+        log = wal.read_bytes()
+        copy.with_name(wal.name).write_bytes(log[: len(log) - cut])
+        restored = Journal(copy)
+        found = [restored.lookup(key_of(number)) for number in range(50)]
+        known = [record for record in found if record is not None]
+        assert known == [record_of(number) for number in range(len(known))]
+        assert len(known) >= 45
+        assert restored.counts()["generated"] == len(known)
+        restored.record(key_of(99), record_of(99))
+        restored.close()
+    journal.close()
+
+
+def test_another_kind_of_file_is_one_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_text("This is not a database, but a letter." * 100)
+    with pytest.raises(JournalError, match=r"journal\.sqlite cannot be used: .*not a database"):
+        Journal(path)
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE letters (text TEXT)")
+    database.close()
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match="another program"):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
+def test_a_newer_format_says_so(path: Path) -> None:
+    Journal(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    database.close()
+    with pytest.raises(JournalError, match="newer version"):
+        Journal(path)
+
+
+def test_an_impossible_folder_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError, match="cannot be used"):
+        Journal(tmp_path / "file" / "journal.sqlite")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(JournalError, match="cannot be used"):
+        Journal(tmp_path / "folder")
+
+
+def test_an_empty_file_is_a_new_journal(tmp_path: Path) -> None:
+    """A process killed between creating the file and writing to it leaves this."""
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes(b"")
+    journal = Journal(path)
+    journal.record(key_of(1), record_of(1))
+    assert journal.counts()["completions"] == 1
+    journal.close()
+
+
+def test_a_closed_journal_says_so_and_closing_twice_is_fine(path: Path) -> None:
+    journal = Journal(path)
+    journal.close()
+    journal.close()
+    with pytest.raises(JournalError, match="is closed"):
+        journal.lookup(key_of(1))
+
+
+def test_recording_costs_little(path: Path) -> None:
+    """Measured at 20 microseconds of CPU; three tries, since the machine may be busy."""
+    journal = Journal(path)
+    record: Record = ("x" * 300, tuple(range(60)), "stop", 5, 40, 60)
+
+    async def write(first: int) -> None:
+        for number in range(2_000):
+            journal.record(key_of(first + number), record)
+            if number % 16 == 0:
+                await asyncio.sleep(0)
+
+    best = 1.0
+    for attempt in range(3):
+        start = time.process_time()
+        asyncio.run(write(attempt * 10_000))
+        best = min(best, (time.process_time() - start) / 2_000)
+    journal.close()
+    assert best < 100e-6
+
+
+def test_a_journal_that_cannot_be_written_says_so_at_the_next_record(path: Path) -> None:
+    """The disk is full: what was committed stays, and nothing is lost without a word."""
+
+    async def fill(journal: Journal) -> None:
+        journal.record(key_of(1), ("x" * 100_000, (1,), "stop", None, 1, 1))
+        await asyncio.sleep(0)
+        with pytest.raises(JournalError, match=r"cannot be written: .*make room"):
+            journal.record(key_of(2), record_of(2))
+
+    journal = Journal(path)
+    journal.record(key_of(0), record_of(0))
+    assert journal._database is not None
+    pages = journal._database.execute("PRAGMA page_count").fetchone()[0]
+    journal._database.execute(f"PRAGMA max_page_count = {pages}")
+    asyncio.run(fill(journal))
+    journal.close()
+    again = Journal(path)
+    assert again.lookup(key_of(0)) == record_of(0)
+    assert again.lookup(key_of(1)) is None
+    again.close()
