@@ -1,0 +1,334 @@
+"""How a pipeline is run so that it ends with every row or with one clear error.
+
+distilabel 1.5.3's own `Pipeline.run` can hang (a dead worker, a raising generator, an empty last
+batch ...), turn a batch into `None` without a word, and return another run's rows from its cache.
+`run_pipeline` runs the same pipeline, steps and row flow without these traps:
+
+- each step runs in a process that is watched; whatever ends it early ends the run with an error;
+- a batch that raises is tried again row by row; rows that still fail are counted and raise in the
+  end;
+- no cache of distilabel's is read or written. Finished model answers are kept in the engines'
+  journal (`work_dir/journal.sqlite`): the same call after a crash asks only for what is missing;
+- no network call of its own, no signal handler left behind, no process that outlives the run.
+
+A step reports progress with `self._logger.info(...)`: the record arrives in the calling process at
+the logger `distilabel.step.<step name>`. Where that has no handler, it is printed to standard
+error; distilabel itself is heard from WARNING up.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import datasets
+import distilabel
+from distilabel.constants import STEP_ATTR_NAME
+from distilabel.pipeline import Pipeline
+from pydantic import BaseModel
+
+from magpie_steps import compat
+from magpie_steps.supervision.errors import PipelineRunError
+from magpie_steps.supervision.messages import Note
+from magpie_steps.supervision.preflight import check_picklable
+from magpie_steps.supervision.row_files import ColumnTypeError, LeafWriter, read_rows
+from magpie_steps.supervision.run_key import run_key
+from magpie_steps.supervision.stock import run_stock
+
+__all__ = ["DEFAULT_IDLE_TIMEOUT_SECONDS", "PipelineRunError", "RunResult", "run_pipeline"]
+
+DEFAULT_IDLE_TIMEOUT_SECONDS = 3600.0
+"""A batch of a large model may well take half an hour; an hour without a sign is a hang."""
+
+JOURNAL_NAME = "journal.sqlite"
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run produced.
+
+    Attributes:
+        datasets: the rows by leaf step, in the order in which the first step made them. They are
+            memory-mapped from `work_dir`: the next run in the same folder replaces the files.
+        seconds: wall-clock time of the run, from the call to the datasets.
+        failed_rows: by step, the rows it failed on; they are in the datasets, empty in the columns
+            of that step and of those after it.
+        notes: by step, what went wrong without costing a row.
+        from_cache: whether these are an earlier identical run's rows.
+    """
+
+    datasets: Mapping[str, datasets.Dataset]
+    seconds: float
+    failed_rows: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    from_cache: bool = False
+
+    @property
+    def dataset(self) -> Any:
+        """The only leaf step's dataset; a dict of datasets by leaf step if there are several."""
+        if len(self.datasets) == 1:
+            return next(iter(self.datasets.values()))
+        return dict(self.datasets)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all leaf steps together."""
+        return sum(len(dataset) for dataset in self.datasets.values())
+
+
+def run_pipeline(
+    pipeline: Pipeline,
+    *,
+    work_dir: Path | str,
+    expected_rows: int | None = None,
+    idle_timeout_seconds: float | None = DEFAULT_IDLE_TIMEOUT_SECONDS,
+    use_cache: bool = False,
+    parameters: dict[str, dict[str, Any]] | None = None,
+) -> RunResult:
+    """Run a pipeline to its end.
+
+    Args:
+        pipeline: a distilabel `Pipeline`; it can be run again afterwards.
+        work_dir: folder of the run, created if need be: the engines' journal and the rows. One run
+            at a time.
+        expected_rows: rows that the leaf steps must write together; `None` takes any number.
+        idle_timeout_seconds: give up after this many seconds without a batch, a log line or any
+            other sign from any step; `None` never does.
+        use_cache: return the rows of an earlier finished run in `work_dir` that had the same
+            configuration, input data and code, if there is one.
+        parameters: runtime parameters by step name.
+
+    Returns:
+        The datasets and what happened on the way.
+
+    Raises:
+        PipelineRunError: the pipeline is not valid, a step failed or died, rows failed, their
+            number is not `expected_rows`, or nothing moves any more.
+    """
+    start = time.monotonic()
+    work_dir = Path(work_dir).absolute()
+    work_dir.mkdir(parents=True, exist_ok=True)
+    _check(pipeline, parameters or {})
+    with _locked(work_dir) as lock, _steps_heard(), _termination_noticed():
+        for step in _steps(pipeline):
+            _use_journal(step, work_dir / JOURNAL_NAME)
+            check_picklable(step)
+        key = run_key(pipeline) if use_cache else None
+        if key and (cached := _read_finished(work_dir, key)) is not None:
+            result = RunResult(cached, 0.0, from_cache=True)
+        else:
+            result = _run(pipeline, work_dir, key, expected_rows, idle_timeout_seconds, lock)
+    result = replace(result, seconds=time.monotonic() - start)
+    _check_result(result, expected_rows)
+    return result
+
+
+def _run(
+    pipeline: Pipeline,
+    work_dir: Path,
+    key: str | None,
+    expected_rows: int | None,
+    idle_timeout_seconds: float | None,
+    lock: IO[str],
+) -> RunResult:
+    folder = _rows_folder(work_dir, key)
+    shutil.rmtree(folder, ignore_errors=True)
+    if not compat.is_supported():
+        warnings.warn(
+            f"running distilabel {distilabel.__version__} as it is, only watched: magpie_steps"
+            f" mends {compat.SUPPORTED_VERSION}, on Linux",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        close_lock = partial(os.close, lock.fileno())
+        return RunResult(run_stock(pipeline, folder, idle_timeout_seconds, [close_lock]), 0.0)
+    with compat.mended(pipeline, folder) as safe:
+        try:
+            writers, notes = safe.run_watched(
+                idle_timeout_seconds=idle_timeout_seconds,
+                check_rows=partial(_check_not_more, expected_rows),
+                on_fork=[partial(os.close, lock.fileno())],
+            )
+            result = _collect(writers, notes)
+        except ColumnTypeError as error:
+            raise PipelineRunError(str(error)) from error
+    if key and not result.failed_rows:
+        _write_finished(folder, writers)
+    return result
+
+
+def _collect(writers: dict[str, LeafWriter], notes: dict[str, list[Note]]) -> RunResult:
+    for step, remarks in notes.items():
+        for text in dict.fromkeys(note.text for note in remarks):
+            _logger.warning("step %r: %s", step, text)
+    failed = {step: sum(note.failed_rows for note in remarks) for step, remarks in notes.items()}
+    return RunResult(
+        {step: read_rows(writer.finish()) for step, writer in writers.items()},
+        0.0,
+        {step: count for step, count in failed.items() if count},
+        {step: tuple(note.text for note in remarks) for step, remarks in notes.items()},
+    )
+
+
+def _check(pipeline: Pipeline, parameters: dict[str, dict[str, Any]]) -> None:
+    """Set the runtime parameters and look at everything that needs no process."""
+    if not isinstance(pipeline, Pipeline):
+        raise PipelineRunError(f"run_pipeline runs distilabel's local Pipeline, not {pipeline!r}")
+    names = list(pipeline.dag)
+    if not names:
+        raise PipelineRunError("the pipeline has no steps")
+    if unknown := sorted(set(parameters) - set(names)):
+        raise PipelineRunError(f"parameters name unknown steps {unknown}; there are {names}")
+    try:
+        pipeline._set_runtime_parameters(parameters)
+        pipeline._set_pipeline_name()
+        pipeline._validate()
+    except Exception as error:
+        raise PipelineRunError(
+            f"the pipeline is not valid: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _check_not_more(expected: int | None, rows: int) -> None:
+    if expected is not None and rows > expected:
+        raise PipelineRunError(
+            f"expected {expected} rows, but the leaf steps have written {rows} and are not done"
+        )
+
+
+def _check_result(result: RunResult, expected: int | None) -> None:
+    if failed := sum(result.failed_rows.values()):
+        where = "; ".join(
+            f"step {step!r} on {count}, the last with {result.notes[step][-1]}"
+            for step, count in result.failed_rows.items()
+        )
+        raise PipelineRunError(
+            f"{failed} of {result.rows} rows failed: {where}; the others are whole. Mend the cause"
+            " and run again: answers in the journal are not asked for again",
+            step=next(iter(result.failed_rows)),
+            result=result,
+        )
+    if expected is not None and result.rows != expected:
+        raise PipelineRunError(
+            f"expected {expected} rows, but the leaf steps have written {result.rows}",
+            result=result,
+        )
+
+
+def _steps(pipeline: Pipeline) -> list[Any]:
+    return [pipeline.dag.get_step(name)[STEP_ATTR_NAME] for name in pipeline.dag]
+
+
+def _use_journal(model: BaseModel, path: Path) -> None:
+    """Tell every engine in a step, however deep, where its journal is."""
+    for value in model.__dict__.values():
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if hasattr(item, "use_journal"):
+                item.use_journal(path)
+            if isinstance(item, BaseModel):
+                _use_journal(item, path)
+
+
+# Finished runs
+
+
+def _rows_folder(work_dir: Path, key: str | None) -> Path:
+    return work_dir / (f"rows-{key[:16]}" if key else "rows")
+
+
+def _read_finished(work_dir: Path, key: str) -> dict[str, datasets.Dataset] | None:
+    """The datasets of a finished run; `None` if there is none or it cannot be read."""
+    folder = _rows_folder(work_dir, key)
+    try:
+        files = json.loads((folder / "finished.json").read_text(encoding="utf-8"))
+        return {
+            step: read_rows(folder / step / name for name in names) for step, names in files.items()
+        }
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+        _logger.warning("the finished run in %s cannot be read (%s); running again", folder, error)
+        return None
+
+
+def _write_finished(folder: Path, writers: dict[str, LeafWriter]) -> None:
+    files = {step: [file.name for file in writer.finish()] for step, writer in writers.items()}
+    draft = folder / "finished.json.draft"
+    draft.write_text(json.dumps(files), encoding="utf-8")
+    draft.replace(folder / "finished.json")
+
+
+# The process around a run
+
+
+@contextmanager
+def _locked(work_dir: Path) -> Iterator[IO[str]]:
+    """Keep a second run out of the folder; the lock goes with this process, however it ends."""
+    with (work_dir / "lock").open("a", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PipelineRunError(
+                f"another run is using {work_dir}; wait for its end or give another work_dir"
+            ) from error
+        yield lock
+
+
+@contextmanager
+def _termination_noticed() -> Iterator[None]:
+    """Turn SIGTERM into `SystemExit`, so that the steps' processes are ended on the way out."""
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if ours:
+        signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _exit(signal_number: int, frame: object) -> None:
+    raise SystemExit(128 + signal_number)
+
+
+@contextmanager
+def _steps_heard() -> Iterator[None]:
+    """Let the steps' INFO lines through, and only warnings of distilabel itself."""
+    undo: list[Callable[[], object]] = []
+    for name, level in _LEVELS.items():
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(level)
+            undo.append(partial(logger.setLevel, logging.NOTSET))
+        if level == logging.INFO and not logger.hasHandlers():
+            handler = logging.StreamHandler()
+            logger.addHandler(handler)
+            undo.append(partial(logger.removeHandler, handler))
+    try:
+        yield
+    finally:
+        for step_back in undo:
+            step_back()
+
+
+_LEVELS = {
+    "distilabel": logging.WARNING,
+    "distilabel.step": logging.INFO,
+    "magpie_steps": logging.INFO,
+}

@@ -1,0 +1,1 @@
+"""How a pipeline's step processes are started, fed, watched and ended."""
