@@ -133,7 +133,9 @@ def test_two_writers_and_a_reader_share_the_file(path: Path) -> None:
     try:
         reader = Journal(path)
         deadline = time.monotonic() + 30
-        while reader.counts()["completions"] < 200 and time.monotonic() < deadline:
+        while time.monotonic() < deadline and not (
+            reader.lookup(key_of(0)) and reader.lookup(key_of(1_000_000))
+        ):
             time.sleep(0.02)
     finally:
         for writer in writers:
@@ -143,6 +145,25 @@ def test_two_writers_and_a_reader_share_the_file(path: Path) -> None:
     assert reader.lookup(key_of(1_000_000)) is not None
     assert reader.counts()["runs"] == 2
     reader.close()
+
+
+def test_processes_that_open_a_new_journal_at_once_agree_on_it(tmp_path: Path) -> None:
+    """One read the mark of a journal before another process set it, and the tables after."""
+    code = """
+import sys, time
+from pathlib import Path
+from magpie_steps.engines.journal import Journal
+
+start = float(sys.argv[1])
+for i in range(60):
+    time.sleep(max(0.0, start + i * 0.01 - time.time()))
+    Journal(Path(sys.argv[2]) / f"{i}.sqlite").close()
+"""
+    command = [sys.executable, "-c", code, str(time.time() + 1.5), str(tmp_path)]
+    openers = [
+        subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    assert [opener.communicate()[1] for opener in openers] == ["", "", ""]
 
 
 def test_sigkill_at_any_moment_loses_at_most_what_was_in_flight(path: Path) -> None:

@@ -240,9 +240,12 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _check(database: sqlite3.Connection, path: Path) -> None:
+    # One transaction: another process may be creating the tables between two of these reads.
+    database.execute("BEGIN")
     application = database.execute("PRAGMA application_id").fetchone()[0]
     version = database.execute("PRAGMA user_version").fetchone()[0]
     tables = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+    database.execute("COMMIT")
     if tables and application != APPLICATION_ID:
         raise JournalError(
             f"{path} is a SQLite file of another program, not a journal; give another folder"
@@ -252,13 +255,27 @@ def _check(database: sqlite3.Connection, path: Path) -> None:
             f"the journal {path} was written by a newer version of magpie-steps (format {version},"
             f" this one reads {SCHEMA_VERSION}); update magpie-steps or give another folder"
         )
-    database.execute("PRAGMA journal_mode = WAL")
+    _use_wal(database)
     # With WAL, NORMAL keeps every commit across a killed process; only a power cut may lose the
     # last.
     database.execute("PRAGMA synchronous = NORMAL")
     database.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     if not tables:
         _create(database)
+
+
+def _use_wal(database: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging, which SQLite's busy timeout does not cover."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)  # another process that opens the same new journal
 
 
 def _create(database: sqlite3.Connection) -> None:

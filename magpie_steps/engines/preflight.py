@@ -34,8 +34,8 @@ def check_model(model: str, chat_template: str | None = None) -> None:
         raise ValueError(f"the folder {model!r} holds no model: it has no {CONFIG_FILE}")
     if chat_template is None and not has_chat_template(folder):
         raise ValueError(
-            f"the model in {model!r} has no chat template, and Magpie needs one: it prompts with the"
-            " part before a user's text; use a chat model instead of a base model"
+            f"the model in {model!r} has no chat template, and Magpie needs one: it prompts with"
+            " the part before a user's text; use a chat model instead of a base model"
         )
 
 
