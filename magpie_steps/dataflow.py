@@ -132,7 +132,12 @@ class _Flow(Generic[R, T]):
             self._workers = [
                 asyncio.create_task(self._work_on(source)) for _ in range(self._window)
             ]
-        await asyncio.wait(self._workers)
+        try:
+            await asyncio.wait(self._workers)
+        finally:
+            # The loop is closed before `_ended` is set; nobody may call it in between.
+            with self._changed:
+                self._loop = None
         for worker in self._workers:
             if not worker.cancelled() and (error := worker.exception()) is not None:
                 self._fatal = self._fatal or error

@@ -86,7 +86,9 @@ def _log_to(channel: Channel) -> None:
     root.addHandler(_ChannelHandler(channel))  # type: ignore[arg-type]
     root.setLevel(logging.WARNING)
     for name in ("distilabel.step", "magpie_steps"):
-        logging.getLogger(name).setLevel(logging.INFO)
+        logger = logging.getLogger(name)
+        logger.handlers.clear()  # the parent's, which was there when this process was forked
+        logger.setLevel(logging.INFO)
 
 
 def _leave_with_parent(parent: int) -> None:

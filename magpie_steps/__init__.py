@@ -1,0 +1,54 @@
+"""Magpie as distilabel steps: instruction data from an aligned model, prompted with nothing.
+
+Importing the package imports neither distilabel nor torch; a component's module is imported when
+the component is first asked for.
+"""
+
+import warnings
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ConversationGenerator": "magpie_steps.steps.conversation",
+    "Engine": "magpie_steps.engines.base",
+    "GenerateResponse": "magpie_steps.steps.response",
+    "InstructionGenerator": "magpie_steps.steps.instruction",
+    "PreQueryTemplate": "magpie_steps.templates",
+    "ScriptedEngine": "magpie_steps.engines.scripted",
+    "TransformersEngine": "magpie_steps.engines.transformers",
+    "run_pipeline": "magpie_steps.running",
+    "write_repository": "magpie_steps.publish",
+}
+"""Every public name and the module it lives in."""
+
+__all__ = [
+    "ConversationGenerator",
+    "Engine",
+    "GenerateResponse",
+    "InstructionGenerator",
+    "PreQueryTemplate",
+    "ScriptedEngine",
+    "TransformersEngine",
+    "run_pipeline",
+    "write_repository",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's module on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with warnings.catch_warnings():
+        # Importing distilabel 1.5.3 warns of its own old names and fields; a user can mend neither.
+        warnings.filterwarnings("ignore", message="Importing from 'distilabel.llms' is deprecated")
+        warnings.filterwarnings("ignore", message="The 'default' attribute with value None was")
+        value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted([*globals(), *_HOMES])

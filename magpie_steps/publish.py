@@ -1,0 +1,292 @@
+"""How do rows become a Hub data set repository on disk?
+
+The folder holds what would be uploaded and nothing else: ``README.md`` (the card), ``data/``
+(parquet files) and ``run.json``. Every file is written beside its place and renamed into it, so a
+reader never meets half a file.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from magpie_steps import columns
+from magpie_steps.provenance import versions
+from magpie_steps.summary import Summary, replayed
+
+ROWS_PER_FILE = 100_000
+"""Rows per parquet file; a Hub viewer reads files of up to some hundred megabytes well."""
+
+_SHARD = re.compile(r"train-\d{5}-of-\d{5}\.parquet")
+_SIZES = (
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"),
+)
+"""The Hub's size categories, each with the number of rows it ends before."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What ``run.json`` and the card say about a run.
+
+    Attributes:
+        title: The data set's name.
+        model: The model that wrote the rows.
+        settings: What was asked for; the same settings give the same rows.
+        template: The pre-query template's text.
+        seconds: How long this run took.
+        versions: Versions by package name, by default those that are installed.
+        completions: Model calls that this run "generated", and "all_runs" with its journal did.
+        license: The data set's licence as a Hub identifier, None to leave it open.
+        generator: What wrote the folder, for the card.
+    """
+
+    title: str
+    model: str
+    settings: Mapping[str, Any]
+    template: str
+    seconds: float
+    versions: Mapping[str, str] = field(default_factory=versions)
+    completions: Mapping[str, int] = field(default_factory=dict)
+    license: str | None = None
+    generator: str = "magpie-steps"
+
+
+def write_repository(
+    folder: Path, rows: Sequence[Mapping[str, Any]], summary: Summary, record: RunRecord
+) -> None:
+    """Write card, data and ``run.json`` to a folder, in place of what an earlier run wrote there.
+
+    Args:
+        folder: Where to write; made if it does not exist.
+        rows: The rows; a column that they lack is left out of the files.
+        summary: Their counts.
+        record: What to say about the run.
+
+    Raises:
+        FileExistsError: If the folder holds something else than an earlier run's output.
+        OSError: If the folder cannot be written.
+    """
+    check_folder(folder)
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    _write_text(folder / "run.json", run_json(summary, record))
+    names = [name for name in columns.NAMES if not rows or name in rows[0]]
+    written = set(_write_data(folder / "data", rows, names))
+    for stale in (folder / "data").iterdir():
+        if _SHARD.fullmatch(stale.name) and stale not in written:
+            stale.unlink()
+    sample = next((row for row in rows if row["keep"]), None)
+    _write_text(folder / "README.md", card(summary, record, names, sample))
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder is new, empty or an earlier run's output, and can be written.
+
+    Raises:
+        FileExistsError: If it holds something else.
+        PermissionError: If it cannot be written.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise FileExistsError(f"{nearest} is a file, not a folder; choose another folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(f"{nearest} may not be written to; choose another folder")
+    foreign = sorted(p.name for p in folder.glob("*") if not p.name.startswith("."))
+    if foreign and "run.json" not in foreign:
+        raise FileExistsError(
+            f"{folder} holds {foreign[0]} but no run.json, so it is not a run's output and nothing"
+            " is overwritten; choose another folder"
+        )
+
+
+def run_json(summary: Summary, record: RunRecord) -> str:
+    """Return the text of ``run.json``."""
+    per_second = summary.generated / record.seconds if record.seconds > 0 else 0.0
+    content = {
+        "title": record.title,
+        "model": record.model,
+        "generator": record.generator,
+        "versions": dict(record.versions),
+        "settings": dict(record.settings),
+        "pre_query_template": record.template,
+        "counts": summary.as_dict(),
+        "completions": _completions(summary, record),
+        "seconds": round(record.seconds, 3),
+        "rows_per_second": round(per_second, 3),
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _completions(summary: Summary, record: RunRecord) -> dict[str, int]:
+    """Return the run's model calls; those that it did not generate came from the journal."""
+    known = dict(record.completions)
+    if "generated" in known:
+        known["replayed"] = replayed(summary, known["generated"])
+    return known
+
+
+def card(
+    summary: Summary,
+    record: RunRecord,
+    names: Sequence[str],
+    sample: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the data set card: YAML front matter, then what the data are and how they came about.
+
+    Args:
+        summary: The rows' counts.
+        record: What to say about the run.
+        names: The columns that the files have.
+        sample: A row to show, None for none.
+    """
+    parts = [
+        f"---\n{_front_matter(summary, record)}---",
+        f"# {_plain(record.title)}",
+        f"Written by {_code(record.model)} with {_plain(record.generator)}: the model was prompted"
+        " with its own pre-query template and nothing else, and answered what it had asked.",
+        f"## How it was generated\n\n{_settings_table(record)}",
+        f"The pre-query template:\n\n{_fenced(record.template)}",
+        f"## Counts\n\n{_counts_table(summary)}",
+        f"## Columns\n\n{_columns_table(names)}",
+    ]
+    if sample is not None:
+        shown = {name: sample[name] for name in names}
+        parts.append(f"## A row\n\n{_fenced(json.dumps(shown, indent=2), 'json')}")
+    parts.append(f"## Versions\n\n{_versions(record.versions)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def size_category(rows: int) -> str:
+    """Return the Hub's size category for a number of rows."""
+    return next((name for end, name in _SIZES if rows < end), "100M<n<1B")
+
+
+def arrow_schema(names: Iterable[str] = columns.NAMES) -> Any:
+    """Return the columns as a `pyarrow.Schema`, in their order in `magpie_steps.columns`."""
+    import pyarrow as pa
+
+    wanted = frozenset(names)
+    return pa.schema([(c.name, _arrow_type(c.type)) for c in columns.COLUMNS if c.name in wanted])
+
+
+def _arrow_type(kind: columns.ColumnType) -> Any:
+    import pyarrow as pa
+
+    if isinstance(kind, str):
+        return pa.bool_() if kind == "bool" else pa.type_for_alias(kind)
+    if isinstance(kind, list):
+        return pa.list_(_arrow_type(kind[0]))
+    return pa.struct([(name, _arrow_type(inner)) for name, inner in kind.items()])
+
+
+def _write_data(
+    folder: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> Iterator[Path]:
+    """Write the parquet files and yield their paths."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = arrow_schema(names)
+    starts = range(0, max(len(rows), 1), ROWS_PER_FILE)
+    for number, start in enumerate(starts):
+        stop = min(start + ROWS_PER_FILE, len(rows))
+        part = [dict(rows[i]) for i in range(start, stop)]
+        table = pa.Table.from_pylist(part, schema=schema)
+        path = folder / f"train-{number:05d}-of-{len(starts):05d}.parquet"
+        _replace(path, partial(pq.write_table, table))
+        yield path
+
+
+def _write_text(path: Path, text: str) -> None:
+    _replace(path, lambda target: target.write_text(text, encoding="utf-8"))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file beside `path`, then move it there in one step."""
+    target = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(target)
+        os.replace(target, path)
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def _front_matter(summary: Summary, record: RunRecord) -> str:
+    fields: dict[str, Any] = {
+        "license": record.license,
+        "pretty_name": record.title,
+        "task_categories": ["text-generation"],
+        "tags": ["synthetic", "magpie", "distilabel", "magpie-steps"],
+        "size_categories": [size_category(summary.generated)],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": "train", "path": "data/*.parquet"}],
+            }
+        ],
+    }
+    known = {name: value for name, value in fields.items() if value is not None}
+    return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
+
+
+def _settings_table(record: RunRecord) -> str:
+    lines = [["setting", "value"], ["---", "---"]]
+    lines += [[_plain(name), _code(value)] for name, value in record.settings.items()]
+    return columns.markdown(lines)
+
+
+def _counts_table(summary: Summary) -> str:
+    """Return generated = kept + removed, by reason, and what else was counted."""
+    lines = [["", "count"], ["---", "---:"]]
+    lines += [["rows generated", str(summary.generated)], ["rows kept", str(summary.kept)]]
+    lines += [[f"rows removed: {reason}", str(n)] for reason, n in summary.dropped.items()]
+    lines += [[f"attempts rejected: {reason}", str(n)] for reason, n in summary.rejected.items()]
+    lines += [
+        ["distinct instructions among the kept", f"{summary.distinct_share:.1%}"],
+        ["instruction tokens", str(summary.instruction_tokens)],
+        ["response tokens", str(summary.response_tokens)],
+    ]
+    return columns.markdown(lines)
+
+
+def _columns_table(names: Sequence[str]) -> str:
+    lines = [["column", "type", "what it holds"], ["---", "---", "---"]]
+    lines += [
+        [f"`{c.name}`", f"`{columns.type_text(c.type)}`", c.description]
+        for c in columns.COLUMNS
+        if c.name in names
+    ]
+    return columns.markdown(lines)
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{_plain(name)} {_plain(version)}" for name, version in versions.items())
+
+
+def _fenced(text: str, language: str = "text") -> str:
+    """Return a code block that no text inside can end."""
+    longest = max(map(len, re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _code(value: object) -> str:
+    """Return a value as inline code, on one line and with no backtick of its own."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"`{' '.join(text.replace('`', chr(39)).split()) or ' '}`"
+
+
+def _plain(text: str) -> str:
+    """Return a text whose characters mean nothing in Markdown or HTML, on one line."""
+    one_line = " ".join(text.replace("`", "'").split())
+    return re.sub(r"([\\*_{}\[\]<>#~&])", r"\\\1", one_line)

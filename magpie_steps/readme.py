@@ -1,0 +1,69 @@
+"""Are the README's generated parts up to date?
+
+``python -m magpie_steps.readme`` writes them, with ``--check`` it only says whether they are stale
+(exit code 1). A part stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``.
+"""
+
+import argparse
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import magpie_steps
+from magpie_steps import columns
+
+DEFAULT = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def parts() -> dict[str, str]:
+    """Return every generated part by name."""
+    return {"columns": columns.markdown_table(), "components": components_table()}
+
+
+def components_table() -> str:
+    """Return the public names as a Markdown table: what each is, in its docstring's first line."""
+    lines = [["name", "module", "what it does"], ["---", "---", "---"]]
+    for name in magpie_steps.__all__:
+        found = getattr(magpie_steps, name)
+        summary = (inspect.getdoc(found) or "").partition("\n")[0]
+        lines.append([f"`{name}`", f"`{found.__module__}`", summary])
+    return columns.markdown(lines)
+
+
+def filled(text: str, contents: Mapping[str, str]) -> str:
+    """Return a text with its generated parts replaced.
+
+    Raises:
+        ValueError: If the text lacks the markers of a part.
+    """
+    for name, content in contents.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        before, found_begin, rest = text.partition(begin)
+        _, found_end, after = rest.partition(end)
+        if not (found_begin and found_end):
+            raise ValueError(f"the text lacks {begin} ... {end}")
+        text = f"{before}{begin}\n{content}\n{end}{after}"
+    return text
+
+
+def main() -> int:
+    """Write or check the README; return 1 if it is stale."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--file", type=Path, default=DEFAULT, help="default: the repository's")
+    args = parser.parse_args()
+    found = args.file.read_text(encoding="utf-8")
+    wanted = filled(found, parts())
+    if wanted == found:
+        return 0
+    if args.check:
+        print(f"{args.file} is stale: run python -m magpie_steps.readme", file=sys.stderr)
+        return 1
+    args.file.write_text(wanted, encoding="utf-8")
+    print(f"{args.file} is up to date now")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,4 @@
+"""Which distilabel components does the package offer?
+
+One component per module; `magpie_steps` exports them all.
+"""

@@ -1,0 +1,163 @@
+"""How does a row get its response?
+
+One coroutine per row on one engine. A response that is not accepted is tried again with another
+seed if it is sampled at all; a row that has nothing to answer costs no model call.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from magpie_steps import columns, seeds
+from magpie_steps.conversation import Message, append_turn, split_last_turn
+from magpie_steps.engines.base import Completion, PromptTooLongError, Sampling
+from magpie_steps.sanitize import sanitize_response
+from magpie_steps.steps.progress import Progress
+from magpie_steps.templates import ChatTemplateError, PreQueryTemplate
+
+Row = dict[str, Any]
+RESPONSE = "response"
+"""The role's name in seeds."""
+
+
+class CanComplete(Protocol):
+    """What a row needs of an engine."""
+
+    @property
+    def model_name(self) -> str:
+        """The model's name."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides a completion besides prompt and sampling."""
+
+    @property
+    def template(self) -> PreQueryTemplate:
+        """The model's template."""
+
+    async def complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
+        """Continue a prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """How the text of a role is made: what the engine is given and what the row says of it."""
+
+    sampling: Sampling
+    columns: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A text that the model wrote; ``reason`` is empty if it was accepted."""
+
+    text: str
+    reason: str
+    seed: int
+    raw: str = ""
+    finish_reason: str = ""
+    tokens: int = 0
+
+
+class ResponseWriter:
+    """Writes the response to rows that have an instruction or messages."""
+
+    def __init__(
+        self, engine: CanComplete, role: Role, seed: int, max_attempts: int, progress: Progress
+    ) -> None:
+        self._engine = engine
+        self._role = role
+        self._seed = seed
+        # A greedy answer is the same however often it is asked for.
+        self._attempts = max_attempts if role.sampling.temperature > 0 else 1
+        self._progress = progress
+
+    async def write(self, row: Row) -> Row:
+        """Return the row with its response; no model call is spent on a row that is not kept."""
+        prompt, reason = prompt_of(row)
+        if reason:
+            return self.drop(row, reason)
+        answer = Written("", "", 0)
+        for attempt in range(self._attempts):
+            seed = seeds.call_seed(self._seed, row_number(row, prompt), RESPONSE, 0, attempt)
+            answer = await respond(self._engine, prompt, self._role, seed)
+            if not answer.reason:
+                break
+        if answer.reason:
+            return self.drop(row, columns.response_reason(answer.reason), answer)
+        messages = [*prompt, {"role": "assistant", "content": answer.text}]
+        return self._finish(row, answer, messages, "")
+
+    def drop(self, row: Row, reason: str, answer: Written | None = None) -> Row:
+        """Return the row without a response and with the reason."""
+        return self._finish(row, answer or Written("", reason, 0), [], reason)
+
+    def _finish(self, row: Row, answer: Written, messages: list[Message], drop_reason: str) -> Row:
+        written = response_columns(answer, messages, self._role, self._engine.model_name)
+        finished = {**row, **written, "keep": not drop_reason, "drop_reason": drop_reason}
+        self._progress.count(finished)
+        return finished
+
+
+async def respond(
+    engine: CanComplete, messages: Sequence[Message], role: Role, seed: int
+) -> Written:
+    """Return the engine's answer to a conversation that ends with the user."""
+    template = engine.template
+    try:
+        prompt_ids = template.response_prompt_ids(messages)
+        done = await engine.complete(prompt_ids, replace(role.sampling, seed=seed))
+    except PromptTooLongError:
+        return Written("", columns.PROMPT_TOO_LONG, seed)
+    except ChatTemplateError:
+        # The template refuses these messages: a control token in a text, a role it does not know.
+        return Written("", columns.BAD_MESSAGES, seed)
+    clean = sanitize_response(
+        done.text, finish_reason=done.finish_reason, control_tokens=template.control_tokens
+    )
+    return Written(
+        clean.text, clean.reason or "", seed, done.text, done.finish_reason, done.completion_tokens
+    )
+
+
+def response_columns(
+    answer: Written, messages: list[Message], role: Role, model: str
+) -> dict[str, Any]:
+    """Return the columns about a response; without messages its text stays empty."""
+    text = answer.text if messages else ""
+    return {
+        "response": text,
+        "messages": messages,
+        "gen_response_configs": {**role.columns, "seed": answer.seed, "output_generator": model},
+        "response_finish_reason": answer.finish_reason,
+        "response_tokens": answer.tokens,
+        "response_length": len(text),
+    }
+
+
+def prompt_of(row: Mapping[str, Any]) -> tuple[list[Message], str]:
+    """Return what a row asks, as messages that end with the user, or [] and why it asks nothing.
+
+    The row's messages count if it has any, without an answer to their last user message; else its
+    instruction.
+    """
+    if row.get("keep") is False:
+        return [], row.get("drop_reason") or columns.NO_INSTRUCTION
+    if row.get("messages"):
+        try:
+            last = split_last_turn(row["messages"])
+        except ValueError:
+            return [], columns.BAD_MESSAGES
+        return append_turn(last.history, last.instruction), ""
+    instruction = row.get("instruction")
+    if not isinstance(instruction, str) or not instruction.strip():
+        return [], columns.NO_INSTRUCTION
+    return append_turn([], instruction), ""
+
+
+def row_number(row: Mapping[str, Any], prompt: Sequence[Message]) -> int:
+    """Return the row's number, or for rows without one a number that follows from the prompt."""
+    number = row.get("row")
+    if isinstance(number, int):
+        return number
+    return seeds.call_seed(0, 0, repr([message["content"] for message in prompt]), 0, 0)

@@ -1,0 +1,134 @@
+"""A generator of whole conversations that one aligned model writes when prompted with nothing."""
+
+from dataclasses import replace
+
+from pydantic import Field
+
+from magpie_steps import columns
+from magpie_steps.steps.instruction import InstructionGenerator
+from magpie_steps.steps.rows import Plan
+from magpie_steps.steps.settings import Count, ResponseSampling, Tunable
+
+
+class ConversationGenerator(InstructionGenerator):
+    """Generates instructions and their responses with one aligned model, for one or more turns.
+
+    After each user turn, which the model writes as in `InstructionGenerator`, the same model
+    answers it; the next user turn follows the conversation so far. A response that is not accepted,
+    such as one that was truncated, rejects its user turn too, and both are tried again with another
+    seed.
+
+    Attributes:
+        llm: The engine that writes the conversations.
+        num_rows: Number of rows to generate, at least 1.
+        seed: The run's seed, at least 0; everything random follows from it and the row's number.
+        batch_size: Rows per batch between steps, at least 1. It does not change the rows.
+        rows_in_flight: Rows that are worked on at once, at least 1. It does not change the rows.
+        system_prompts: System prompts by key; each row draws one. Without any the model is prompted
+            with nothing at all, the paper's way. An empty text is a share without system prompt.
+        system_prompt_weights: How often each key is drawn, relative to the others, above 0. A key
+            without a weight counts 1.
+        instruction_sampling: How instructions are sampled, by default at temperature 1 and top_p 1.
+        early_stop_on_newline: Whether an instruction ends at its first newline, as in the paper's
+            scripts. By default it may have several lines.
+        max_attempts: Attempts at a turn before its row is dropped, at least 1.
+        min_chars: Characters of the shortest accepted instruction, at least 1.
+        max_chars: Characters of the longest accepted instruction, at least 1.
+        n_turns: User turns, each with a response, per row, at least 1. The columns `instruction`
+            and `response` hold the first turn, `messages` all of them.
+        include_system_prompt: Whether responses see the system prompt and `messages` hold it. By
+            default it steers user turns only, and `messages` is exactly what was answered.
+        response_sampling: How responses are sampled, by default greedily.
+
+    Runtime parameters:
+        - `num_rows`: Number of rows to generate.
+        - `seed`: The run's seed.
+        - `batch_size`: Rows per batch between steps.
+        - `rows_in_flight`: Rows that are worked on at once.
+        - `early_stop_on_newline`: Whether an instruction ends at its first newline.
+        - `max_attempts`: Attempts at a turn before its row is dropped.
+        - `min_chars`: Characters of the shortest accepted instruction.
+        - `max_chars`: Characters of the longest accepted instruction.
+        - `n_turns`: User turns, each with a response, per row.
+        - `include_system_prompt`: Whether responses see the system prompt and messages hold it.
+
+    Output columns:
+        - uuid (`string`): The row's id: the same for the same model, settings, seed and row number.
+        - row (`int64`): The row's number in its run.
+        - model (`string`): The model that wrote the row.
+        - system_prompt_key (`string`): The system prompt that steered the instruction, "" for none.
+        - instruction (`string`): The first user message, sanitised.
+        - response (`string`): The answer to the instruction.
+        - messages (`list<struct>`): The whole conversation, oldest message first.
+        - gen_input_configs (`struct`): How the instruction was sampled: settings, the attempt's
+            seed, the pre-query template.
+        - gen_response_configs (`struct`): How the response was sampled.
+        - instruction_raw (`string`): The user turn as the model wrote it; of a dropped row, its
+            last attempt.
+        - instruction_finish_reason (`string`): Why the model ended the user turn.
+        - response_finish_reason (`string`): Why the model ended the response.
+        - instruction_tokens (`int64`): Tokens generated for the user turn, the stop token included.
+        - response_tokens (`int64`): Tokens generated for the response, the stop token included.
+        - instruction_attempts (`int64`): User turns that were generated for the row, in all turns
+            together.
+        - instruction_rejections (`list<string>`): Why each rejected attempt was rejected, in order.
+        - instruction_length (`int64`): Length of the instruction.
+        - response_length (`int64`): Length of the response.
+        - keep (`bool`): Whether the row is complete and accepted.
+        - drop_reason (`string`): Why the row is not kept, "" when it is.
+
+    Categories:
+        - text-generation
+        - chat-generation
+        - load
+
+    References:
+        - [Magpie](https://arxiv.org/abs/2406.08464)
+
+    Examples:
+        Generate two conversations without a model:
+
+        ```python
+        from magpie_steps import ConversationGenerator, ScriptedEngine
+
+        step = ConversationGenerator(llm=ScriptedEngine(), num_rows=2)
+        step.load()
+        rows, last_batch = next(step.process())
+        print(len(rows), last_batch, [message["role"] for message in rows[0]["messages"]])
+        # 2 True ['user', 'assistant']
+        step.unload()
+        ```
+
+    Citations:
+        ```
+        @misc{xu2024magpie,
+            title={Magpie: Alignment Data Synthesis from Scratch by Prompting Aligned LLMs with
+                Nothing},
+            author={Zhangchen Xu and Fengqing Jiang and Luyao Niu and Yuntian Deng and
+                Radha Poovendran and Yejin Choi and Bill Yuchen Lin},
+            year={2024},
+            eprint={2406.08464},
+            archivePrefix={arXiv},
+            primaryClass={cs.CL}
+        }
+        ```
+    """
+
+    n_turns: Count = Field(default=1, description="User turns, each with a response, per row.")
+    include_system_prompt: Tunable[bool] = Field(
+        default=False, description="Whether responses see the system prompt and messages hold it."
+    )
+    response_sampling: ResponseSampling = Field(default_factory=ResponseSampling)
+
+    @property
+    def outputs(self) -> list[str]:
+        """The columns that the step writes."""
+        return columns.written_by("ConversationGenerator")
+
+    def _plan(self) -> Plan:
+        return replace(
+            super()._plan(),
+            response=self.response_sampling.role_of_answers(self.llm.template),
+            n_turns=self.n_turns,
+            include_system_prompt=self.include_system_prompt,
+        )

@@ -1,0 +1,163 @@
+"""What do a run's rows add up to?"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from magpie_steps.columns import ENGINE_ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The counts of a run; generated = kept + the sum of ``dropped``.
+
+    Attributes:
+        generated: Rows in all.
+        kept: Rows with keep true.
+        dropped: Rows with keep false, by drop reason, most frequent first.
+        rejected: Rejected attempts at a turn, by reason, most frequent first; also those of kept
+            rows, whose next attempt was accepted.
+        distinct: Different instructions among the kept rows.
+        instruction_tokens: Tokens of the kept rows' first user turns, without rejected attempts.
+        response_tokens: Tokens of the kept rows' first responses.
+        instruction_characters: Characters of the kept instructions.
+        response_characters: Characters of the kept responses.
+        system_prompts: Kept rows by system prompt key, most frequent first.
+        model_calls: Completions that the rows took, rejected attempts included.
+    """
+
+    generated: int
+    kept: int
+    dropped: dict[str, int]
+    rejected: dict[str, int]
+    distinct: int
+    instruction_tokens: int
+    response_tokens: int
+    instruction_characters: int
+    response_characters: int
+    system_prompts: dict[str, int]
+    model_calls: int
+
+    @property
+    def distinct_share(self) -> float:
+        """Different instructions per kept row, 0 to 1; 0 when no row was kept."""
+        return self.distinct / self.kept if self.kept else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return every count and the distinct share, ready for JSON."""
+        return {**asdict(self), "distinct_share": round(self.distinct_share, 6)}
+
+
+def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
+    """Count rows as `magpie_steps.columns` describes them; a column may be missing."""
+    totals: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
+    keys: Counter[str] = Counter()
+    instructions: set[str] = set()
+    for row in rows:
+        totals["generated"] += 1
+        rejections = row.get("instruction_rejections") or ()
+        rejected.update(rejections)
+        totals["model_calls"] += _calls(row, rejections)
+        if not row["keep"]:
+            dropped[row["drop_reason"]] += 1
+            continue
+        totals["kept"] += 1
+        keys[row.get("system_prompt_key") or ""] += 1
+        instructions.add(row.get("instruction") or "")
+        for name in ("instruction_tokens", "response_tokens"):
+            totals[name] += row.get(name) or 0
+        for name in ("instruction_length", "response_length"):
+            totals[name] += row.get(name) or 0
+    return Summary(
+        generated=totals["generated"],
+        kept=totals["kept"],
+        dropped=dict(dropped.most_common()),
+        rejected=dict(rejected.most_common()),
+        distinct=len(instructions),
+        instruction_tokens=totals["instruction_tokens"],
+        response_tokens=totals["response_tokens"],
+        instruction_characters=totals["instruction_length"],
+        response_characters=totals["response_length"],
+        system_prompts=dict(keys.most_common()),
+        model_calls=totals["model_calls"],
+    )
+
+
+def table(lines: Iterable[tuple[str, str]]) -> str:
+    """Return names and values as lines with the values aligned to the right."""
+    cells = list(lines)
+    left = max((len(name) for name, _ in cells), default=0)
+    right = max((len(value) for _, value in cells), default=0)
+    return "\n".join(f"{name:<{left}}  {value:>{right}}" for name, value in cells)
+
+
+def counted(summary: Summary) -> list[tuple[str, str]]:
+    """Return the counts as lines of a `table`: generated, kept, removed and rejected by reason."""
+    removed = [(f"  {reason}", f"{n:,}") for reason, n in summary.dropped.items()]
+    rejected = [(f"  {reason}", f"{n:,}") for reason, n in summary.rejected.items()]
+    return [
+        ("rows generated", f"{summary.generated:,}"),
+        ("rows kept", f"{summary.kept:,}"),
+        ("rows removed", f"{summary.generated - summary.kept:,}"),
+        *removed,
+        ("attempts rejected", f"{sum(summary.rejected.values()):,}"),
+        *rejected,
+        ("distinct instructions", f"{summary.distinct_share:.1%}"),
+        ("instruction tokens", f"{summary.instruction_tokens:,}"),
+        ("response tokens", f"{summary.response_tokens:,}"),
+    ]
+
+
+def timed(summary: Summary, seconds: float, completions: int, tokens: int) -> list[tuple[str, str]]:
+    """Return the work as lines of a `table`.
+
+    Args:
+        summary: The rows' counts.
+        seconds: How long the run took.
+        completions: Completions that the run generated; the rows' others were replayed.
+        tokens: Tokens that it generated, those of rejected attempts too.
+    """
+    per_second = 1 / seconds if seconds > 0 else 0.0
+    rows = summary.generated * per_second
+    return [
+        ("completions generated", f"{completions:,}"),
+        ("completions replayed", f"{replayed(summary, completions):,}"),
+        ("time", duration(seconds)),
+        ("speed", f"{rows:,.1f} rows/s, {tokens * per_second:,.0f} tokens/s"),
+    ]
+
+
+def replayed(summary: Summary, generated: int) -> int:
+    """Return how many of the rows' completions were not generated but taken from the journal."""
+    return max(summary.model_calls - generated, 0)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: "4.2 s", "42 s", "3 min 07 s" or "2 h 05 min"."""
+    whole = max(round(seconds), 0)
+    if whole < 10:
+        return f"{max(seconds, 0.0):.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def problem_of(summary: Summary) -> str:
+    """Return what makes a run a failure as a whole, "" if nothing does."""
+    if failed := summary.dropped.get(ENGINE_ERROR, 0):
+        return f"the engine failed on {failed} rows; the same command tries them again"
+    return "" if summary.kept else "no row was kept"
+
+
+def _calls(row: Mapping[str, Any], rejections: Iterable[str]) -> int:
+    """Return how many completions a row took: one per user turn, one per response to it."""
+    attempts: int = row.get("instruction_attempts") or 0
+    if "response" not in row:
+        return attempts
+    unanswered = sum(reason.startswith("instruction_") for reason in rejections)
+    return 2 * attempts - unanswered

@@ -1,0 +1,110 @@
+"""The documents say what is so."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import magpie_steps
+from magpie_steps import readme
+from magpie_steps.summary import counted, summarise, table, timed
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def part(name):
+    return re.search(rf"<!-- {name}:begin -->\n(.*?)<!-- {name}:end -->", README, re.DOTALL)[1]
+
+
+def code_blocks(language):
+    """Return the README's code blocks in a language; fences come in pairs."""
+    fences = re.split(r"^```(.*)\n", README, flags=re.MULTILINE)[1:]
+    pairs = zip(fences[0::4], fences[1::4], strict=False)
+    return [text for found, text in pairs if found == language]
+
+
+def test_generated_tables_are_fresh():
+    assert readme.filled(README, readme.parts()) == README
+
+
+def test_a_stale_table_is_noticed(tmp_path):
+    stale = tmp_path / "README.md"
+    stale.write_text(README.replace("`uuid`", "`uid`"), encoding="utf-8")
+    command = [sys.executable, "-m", "magpie_steps.readme", "--file", str(stale)]
+    checked = subprocess.run([*command, "--check"], cwd=ROOT, capture_output=True, check=False)
+    assert checked.returncode == 1
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+    assert stale.read_text(encoding="utf-8") == README
+
+
+def test_missing_markers_are_an_error():
+    with pytest.raises(ValueError, match="lacks <!-- columns:begin"):
+        readme.filled("nothing", {"columns": "x"})
+
+
+def test_every_public_name_has_a_row():
+    rows = part("components")
+    assert all(f"| `{name}` |" in rows for name in magpie_steps.__all__)
+
+
+def test_shown_commands_exist():
+    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+    shown = set(re.findall(r"(?:^|`)make ([a-z]+)\b", README, re.MULTILINE))
+    assert {"demo", "test"} <= shown <= targets
+    scripts = set(re.findall(r"python ((?:pipelines|benchmarks)/\S+\.py)", README))
+    assert scripts
+    assert all((ROOT / script).is_file() for script in scripts)
+    flags = set(re.findall(r"(--[a-z][a-z-]+)", README))
+    source = (ROOT / "pipelines" / "magpie_pro.py").read_text(encoding="utf-8")
+    assert all(f'"{flag}"' in source for flag in flags)
+
+
+def test_shown_output_is_what_the_pipeline_prints():
+    """Figures differ between machines, so names and their order are compared."""
+    shown = [line for line in part("demo").splitlines() if re.match(r"[a-z ]", line)]
+    names = [re.split(r"\s{2,}", line.rstrip())[0] for line in shown if "load_dataset" not in line]
+    summary = summarise([])
+    printed = table([*counted(summary), *timed(summary, 1.0, 0, 0)]).splitlines()
+    always = [re.split(r"\s{2,}", line)[0] for line in printed]
+    assert [name for name in names if name] == always
+    reasons = re.findall(r"^  (\w+)", "\n".join(shown), re.MULTILINE)
+    assert all(reason in magpie_steps.columns.DROP_REASONS for reason in reasons)
+    assert "datasets.load_dataset('data/magpie-pro') opens them" in part("demo")
+    figures = dict(re.findall(r"^([a-z ]+?)\s{2,}(\S+)", part("demo"), re.MULTILINE))
+    assert figures["rows generated"] == figures["rows kept"] == "200"
+
+
+def test_the_example_runs(tmp_path):
+    (code,) = code_blocks("python")
+    assert len(code.splitlines()) <= 15
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'role': 'assistant'" in done.stdout
+
+
+def test_files_in_the_map_exist():
+    (block,) = [text for text in code_blocks("") if text.startswith("magpie_steps/\n")]
+    for line in block.splitlines()[1:]:
+        name = line.split()[0]
+        folder = ROOT / "magpie_steps" if line.startswith("  ") else ROOT
+        assert (folder / name).exists(), name
+
+
+def test_readme_fits():
+    assert len(README.splitlines()) <= 200
+
+
+def test_versions_agree():
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'version = "{magpie_steps.__version__}"' in pyproject

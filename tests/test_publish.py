@@ -1,0 +1,198 @@
+import json
+import re
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from magpie_steps import columns, publish
+from magpie_steps.publish import RunRecord, card, size_category, write_repository
+from magpie_steps.summary import summarise
+
+NASTY = "a ``` fence\n````\n<script>alert(1)</script> | pipe\n---\n\n# heading \u2028 {{ x }}"
+
+
+def row(number, **changes):
+    return {
+        **columns.empty_row(),
+        "uuid": f"id-{number}",
+        "row": number,
+        "model": "m",
+        "instruction": f"Ask {number}?",
+        "response": "Answer.",
+        "messages": [
+            {"role": "user", "content": f"Ask {number}?"},
+            {"role": "assistant", "content": "Answer."},
+        ],
+        "keep": True,
+        **changes,
+    }
+
+
+def record(**changes):
+    return RunRecord(
+        **{
+            "title": "Magpie Test",
+            "model": "m",
+            "settings": {"seed": 0, "instruction_temperature": 1.0},
+            "template": "<|bos|>user\n",
+            "versions": {"magpie-steps": "0.1.0"},
+            "seconds": 2.0,
+            **changes,
+        }
+    )
+
+
+def front_matter(text):
+    head, matter, _ = text.split("---\n", 2)
+    assert head == ""
+    return yaml.safe_load(matter)
+
+
+def write(folder, rows, **changes):
+    write_repository(folder, rows, summarise(rows), record(**changes))
+
+
+def test_repository_holds_exactly_what_would_be_uploaded(tmp_path):
+    write(tmp_path / "out", [row(0), row(1)])
+    files = sorted(str(p.relative_to(tmp_path / "out")) for p in tmp_path.rglob("*") if p.is_file())
+    assert files == ["README.md", "data/train-00000-of-00001.parquet", "run.json"]
+
+
+def test_rows_come_back_as_they_went_in(tmp_path):
+    rows = [row(0), row(1, keep=False, drop_reason="instruction_empty", instruction="")]
+    write(tmp_path, rows)
+    table = pq.read_table(tmp_path / "data" / "train-00000-of-00001.parquet")
+    assert table.schema.equals(publish.arrow_schema())
+    found = table.to_pylist()
+    for name in set(columns.NAMES) - {"gen_input_configs", "gen_response_configs"}:
+        assert [r[name] for r in found] == [r[name] for r in rows]
+
+
+def test_rows_are_split_into_numbered_files_and_stale_ones_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "ROWS_PER_FILE", 2)
+    write(tmp_path, [row(i) for i in range(5)])
+    names = sorted(p.name for p in (tmp_path / "data").iterdir())
+    assert names == [f"train-0000{i}-of-00003.parquet" for i in range(3)]
+    (tmp_path / "data" / "mine.parquet").touch()
+    write(tmp_path, [row(i) for i in range(2)])
+    names = sorted(p.name for p in (tmp_path / "data").iterdir())
+    assert names == ["mine.parquet", "train-00000-of-00001.parquet"]
+
+
+def test_no_rows_still_make_a_readable_file(tmp_path):
+    write(tmp_path, [])
+    assert pq.read_table(tmp_path / "data" / "train-00000-of-00001.parquet").num_rows == 0
+
+
+def test_columns_that_no_step_wrote_are_left_out(tmp_path):
+    names = columns.written_by("InstructionGenerator")
+    write(tmp_path, [columns.empty_row(names)])
+    table = pq.read_table(tmp_path / "data" / "train-00000-of-00001.parquet")
+    assert table.column_names == names
+
+
+@pytest.mark.parametrize("content", ["file", "folder"])
+def test_other_peoples_folders_are_not_touched(tmp_path, content):
+    target = tmp_path / "out"
+    if content == "file":
+        target.write_text("mine")
+    else:
+        target.mkdir()
+        (target / "thesis.tex").write_text("mine")
+    with pytest.raises(FileExistsError, match="choose another folder"):
+        write(target, [row(0)])
+
+
+def test_a_write_that_was_killed_halfway_can_be_repeated(tmp_path):
+    (tmp_path / ".run.json.1.tmp").write_text("{")
+    write(tmp_path, [row(0)])
+    assert (tmp_path / "README.md").is_file()
+
+
+def test_a_failed_write_leaves_no_half_file(tmp_path):
+    write(tmp_path, [row(0)])
+    before = (tmp_path / "data" / "train-00000-of-00001.parquet").read_bytes()
+    with pytest.raises(Exception, match=r"[Ii]nteger|int"):
+        write(tmp_path, [row(0, row="no number")])
+    assert (tmp_path / "data" / "train-00000-of-00001.parquet").read_bytes() == before
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_front_matter_says_what_the_hub_needs(tmp_path):
+    write(tmp_path, [row(0)], license="cc-by-4.0")
+    matter = front_matter((tmp_path / "README.md").read_text())
+    assert matter["license"] == "cc-by-4.0"
+    assert {"synthetic", "magpie", "distilabel"} <= set(matter["tags"])
+    assert matter["size_categories"] == ["n<1K"]
+    assert matter["configs"] == [
+        {
+            "config_name": "default",
+            "data_files": [{"split": "train", "path": "data/*.parquet"}],
+        }
+    ]
+
+
+def test_licence_is_left_open_unless_chosen():
+    assert "license" not in front_matter(card(summarise([]), record(), columns.NAMES))
+
+
+@pytest.mark.parametrize(
+    ("rows", "category"),
+    [
+        (0, "n<1K"),
+        (999, "n<1K"),
+        (1000, "1K<n<10K"),
+        (5000, "1K<n<10K"),
+        (99_999, "10K<n<100K"),
+        (100_000, "100K<n<1M"),
+        (3_000_000, "1M<n<10M"),
+        (10**8, "100M<n<1B"),
+    ],
+)
+def test_size_categories(rows, category):
+    assert size_category(rows) == category
+
+
+def test_card_counts_add_up():
+    rows = [
+        row(0, instruction_rejections=["instruction_truncated"]),
+        row(1, keep=False, drop_reason="engine_error"),
+    ]
+    text = card(summarise(rows), record(), columns.NAMES)
+    assert "| rows generated | 2 |" in text
+    assert "| rows kept | 1 |" in text
+    assert "| rows removed: engine_error | 1 |" in text
+    assert "| attempts rejected: instruction_truncated | 1 |" in text
+
+
+def test_generated_text_cannot_break_the_card():
+    sample = row(0, instruction=NASTY, response=NASTY, messages=[])
+    nasty = record(title=NASTY, model=NASTY, template=NASTY, settings={NASTY: NASTY})
+    text = card(summarise([sample]), nasty, columns.NAMES, sample)
+    assert front_matter(text)["pretty_name"] == NASTY
+    outside, fence = [], None
+    for line in text.split("---\n", 2)[2].split("\n"):
+        ticks = re.match(r"`{3,}", line)
+        if fence is None and ticks:
+            fence = ticks[0]
+        elif fence is not None and line == fence:
+            fence = None
+        elif fence is None:
+            outside.append(line)
+    assert fence is None
+    prose = [re.sub(r"`[^`]*`", "", line) for line in outside]
+    headings = [line for line in prose if line.startswith("#")]
+    assert len(headings) == 6
+    assert not any(re.search(r"(?<!\\)<script", line) for line in prose)
+
+
+def test_run_json_is_complete(tmp_path):
+    write(tmp_path, [row(0), row(1)], completions={"generated": 3})
+    content = json.loads((tmp_path / "run.json").read_text())
+    assert content["counts"]["generated"] == 2
+    assert content["completions"] == {"generated": 3, "replayed": 0}
+    assert content["settings"]["seed"] == 0
+    assert content["versions"] == {"magpie-steps": "0.1.0"}
+    assert content["rows_per_second"] == 1.0
+    assert content["pre_query_template"] == "<|bos|>user\n"

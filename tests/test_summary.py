@@ -1,0 +1,114 @@
+import pytest
+
+from magpie_steps.summary import (
+    counted,
+    duration,
+    problem_of,
+    replayed,
+    summarise,
+    table,
+    timed,
+)
+
+
+def row(**changes):
+    return {
+        "keep": True,
+        "drop_reason": "",
+        "system_prompt_key": "math",
+        "instruction": "a",
+        "instruction_rejections": [],
+        "instruction_tokens": 3,
+        "response_tokens": 5,
+        "instruction_length": 1,
+        "response_length": 2,
+        **changes,
+    }
+
+
+def test_generated_is_kept_plus_dropped():
+    rows = [
+        row(),
+        row(instruction="b", instruction_rejections=["instruction_truncated"]),
+        row(instruction="b"),
+        row(keep=False, drop_reason="engine_error", instruction=""),
+        row(
+            keep=False,
+            drop_reason="instruction_empty",
+            instruction="",
+            instruction_rejections=["instruction_truncated", "instruction_empty"],
+        ),
+    ]
+    summary = summarise(rows)
+    assert summary.generated == 5 == summary.kept + sum(summary.dropped.values())
+    assert summary.dropped == {"engine_error": 1, "instruction_empty": 1}
+    assert summary.rejected == {"instruction_truncated": 2, "instruction_empty": 1}
+    assert summary.distinct == 2
+    assert summary.distinct_share == 2 / 3
+    assert (summary.instruction_tokens, summary.response_tokens) == (9, 15)
+    assert summary.as_dict()["distinct_share"] == 0.666667
+
+
+def test_no_rows():
+    summary = summarise([])
+    assert summary.generated == summary.kept == 0
+    assert summary.distinct_share == 0.0
+
+
+def test_missing_columns_count_nothing():
+    summary = summarise([{"keep": True, "drop_reason": "", "instruction": "a"}])
+    assert summary.kept == 1
+    assert summary.response_tokens == 0
+
+
+def test_completions_are_one_per_turn_and_response():
+    rows = [
+        row(instruction_attempts=1, response="b"),
+        row(
+            instruction_attempts=3,
+            response="b",
+            instruction_rejections=["instruction_empty", "response_truncated"],
+        ),
+        row(instruction_attempts=2, instruction_rejections=["instruction_empty"]),
+    ]
+    summary = summarise(rows)
+    assert summary.model_calls == 2 + 5 + 2
+    assert replayed(summary, 4) == 5
+    assert replayed(summary, 10) == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ([row()], ""),
+        ([row(), row(keep=False, drop_reason="instruction_empty")], ""),
+        ([row(keep=False, drop_reason="instruction_empty")], "no row was kept"),
+        ([row(), row(keep=False, drop_reason="engine_error")], "the engine failed on 1 rows"),
+    ],
+)
+def test_problems_of_a_whole_run(rows, problem):
+    assert problem_of(summarise(rows)).startswith(problem)
+    assert bool(problem_of(summarise(rows))) == bool(problem)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (4.25, "4.2 s"),
+        (59.4, "59 s"),
+        (187, "3 min 07 s"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_tables_are_aligned_and_add_up():
+    rows = [row(), row(keep=False, drop_reason="engine_error")]
+    text = table([*counted(summarise(rows)), *timed(summarise(rows), 2.0, 3, 500)])
+    assert len({len(line) for line in text.splitlines()}) == 1
+    assert "  engine_error " in text
+    assert "1.0 rows/s, 250 tokens/s" in text
+    assert table([]) == ""
