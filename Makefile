@@ -1,4 +1,4 @@
-# `make demo` writes a data set on this machine, `make test` runs the tests; both set up .venv first.
+# `make demo` writes a dataset on this machine, `make test` runs the tests; both set up .venv first.
 
 PYTHON ?= python3
 VENV := .venv

@@ -3,7 +3,7 @@
 It matters because the embedded models run in this engine on a laptop's CPU. The model is a 4-layer,
 256-wide Llama with random weights. In the columns with a plain number every row writes the same
 number of tokens, which suits static batches best; in the last one lengths vary, as they do in a
-data set. All three run in this process, in turns, with the same number of threads.
+dataset. All three run in this process, in turns, with the same number of threads.
 
     python benchmarks/engine_throughput.py [--rows-in-flight 1 8 64] [--new-tokens 64] [--threads 1]
 

@@ -1,4 +1,4 @@
-"""How do rows become a Hub data set repository on disk?
+"""How do rows become a Hub dataset repository on disk?
 
 The folder holds what would be uploaded and nothing else: ``README.md`` (the card), ``data/``
 (parquet files) and ``run.json``. Every file is written beside its place and renamed into it, so a
@@ -40,14 +40,14 @@ class RunRecord:
     """What ``run.json`` and the card say about a run.
 
     Attributes:
-        title: The data set's name.
+        title: The dataset's name.
         model: The model that wrote the rows.
         settings: What was asked for; the same settings give the same rows.
         template: The pre-query template's text.
         seconds: How long this run took.
         versions: Versions by package name, by default those that are installed.
         completions: Model calls that this run "generated", and "all_runs" with its journal did.
-        license: The data set's licence as a Hub identifier, None to leave it open.
+        license: The dataset's licence as a Hub identifier, None to leave it open.
         generator: What wrote the folder, for the card.
     """
 
@@ -141,7 +141,7 @@ def card(
     names: Sequence[str],
     sample: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the data set card: YAML front matter, then what the data are and how they came about.
+    """Return the dataset card: YAML front matter, then what the data are and how they came about.
 
     Args:
         summary: The rows' counts.

@@ -1,7 +1,7 @@
 """May a run go on in this work folder?
 
 A work folder belongs to the settings of the run that made it. The same settings go on where the
-last run stopped; others are refused, because they would replace a data set that was not asked for.
+last run stopped; others are refused, because they would replace a dataset that was not asked for.
 """
 
 import json

@@ -1,11 +1,11 @@
-"""The main job: a Magpie data set, written by one aligned model that is prompted with nothing.
+"""The main job: a Magpie dataset, written by one aligned model that is prompted with nothing.
 
 The model's chat template is cut where a user's text begins; the model writes that text itself, then
 answers it. With no arguments the model is the one that ships with the package; others by name:
 
     python pipelines/magpie_pro.py --model Qwen/Qwen2.5-0.5B-Instruct --num-rows 1000
 
-The output folder is a Hub data set repository, which ``datasets.load_dataset`` opens. The ``.work``
+The output folder is a Hub dataset repository, which ``datasets.load_dataset`` opens. The ``.work``
 folder beside it keeps every completion: after a crash the same command goes on from there.
 """
 
@@ -86,13 +86,13 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--engine", choices=["auto", "transformers", "scripted"], default="auto")
     parser.add_argument("--num-rows", type=int, default=200, help="rows to generate (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="the run's seed (default: 0)")
-    parser.add_argument("--output-dir", type=Path, help="default: data/magpie-pro")
-    parser.add_argument("--license", help="the data set's licence, a Hub identifier like cc-by-4.0")
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path("data/magpie-pro"), help="default: %(default)s"
+    )
+    parser.add_argument("--license", help="the dataset's licence, a Hub identifier like cc-by-4.0")
     parser.add_argument("--dry-run", action="store_true", help="run without a model")
     args = parser.parse_args(arguments)
     args.scripted = args.dry_run or args.engine == "scripted"
-    default = "data/magpie-pro-dry-run" if args.scripted else "data/magpie-pro"
-    args.output_dir = args.output_dir or Path(default)
     args.work_dir = args.output_dir.with_name(f"{args.output_dir.name}.work")
     args.model = "scripted" if args.scripted else args.model or str(model_path("tiny-instruct"))
     return args
@@ -109,7 +109,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what the rows depend on; more rows of the same settings extend a data set."""
+    """Return what the rows depend on; more rows of the same settings extend a dataset."""
     return {
         "model": args.model,
         "seed": args.seed,

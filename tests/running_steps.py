@@ -33,7 +33,7 @@ class Numbers(GeneratorStep):
 
 
 class WideRows(GeneratorStep):
-    """Rows like those of a finished Magpie data set, about 1.6 kB each."""
+    """Rows like those of a finished Magpie dataset, about 1.6 kB each."""
 
     num_rows: int = 1000
 

@@ -81,15 +81,15 @@ def test_dry_run_says_what_it_did_and_nothing_else(dry_run):
 
 def test_dry_run_writes_a_repository(dry_run):
     folder, _ = dry_run
-    output = folder / "data" / "magpie-pro-dry-run"
+    output = folder / "data" / "magpie-pro"
     files = sorted(str(p.relative_to(output)) for p in output.rglob("*") if p.is_file())
     assert files == ["README.md", "data/train-00000-of-00001.parquet", "run.json"]
-    assert (folder / "data" / "magpie-pro-dry-run.work" / "journal.sqlite").is_file()
+    assert (folder / "data" / "magpie-pro.work" / "journal.sqlite").is_file()
 
 
 def test_load_dataset_opens_the_folder_offline(dry_run, tmp_path, monkeypatch):
     folder, _ = dry_run
-    rows = load(folder / "data" / "magpie-pro-dry-run", tmp_path, monkeypatch)
+    rows = load(folder / "data" / "magpie-pro", tmp_path, monkeypatch)
     assert rows.column_names == list(columns.NAMES)
     assert rows.features.arrow_schema.equals(arrow_schema())
     assert len(rows) == len(set(rows["uuid"])) == 200
@@ -102,7 +102,7 @@ def test_load_dataset_opens_the_folder_offline(dry_run, tmp_path, monkeypatch):
 
 def test_card_and_run_json_agree_with_the_rows(dry_run):
     folder, _ = dry_run
-    output = folder / "data" / "magpie-pro-dry-run"
+    output = folder / "data" / "magpie-pro"
     content = json.loads((output / "run.json").read_text())
     assert content["counts"]["generated"] == content["counts"]["kept"] == 200
     assert content["settings"]["num_rows"] == 200
@@ -114,7 +114,7 @@ def test_card_and_run_json_agree_with_the_rows(dry_run):
 
 def test_the_same_command_replays_and_writes_the_same_rows(dry_run):
     folder, _ = dry_run
-    data = folder / "data" / "magpie-pro-dry-run" / "data" / "train-00000-of-00001.parquet"
+    data = folder / "data" / "magpie-pro" / "data" / "train-00000-of-00001.parquet"
     before = data.read_bytes()
     done = run("--dry-run", cwd=folder)
     assert done.returncode == 0, done.stderr
