@@ -42,10 +42,10 @@ SEQUENCE_LENGTH = 256
 BATCH_SEQUENCES = 16
 PRETRAINING_TOKENS = 3_000_000
 CHAT_TOKENS = 8_000_000
+ALONE_TOKENS = 7_000_000
 REWARD_STEPS = 500
 REWARD_PAIRS = 16
 REWARD_LENGTH = 128
-MUON_RATE, ADAM_RATE = 8e-3, 4e-3
 REWARD_RATE = 3e-4
 SAVED_DTYPE = torch.float16
 """Half precision keeps the three models under 30 MB; engines compute in float32."""
@@ -53,11 +53,24 @@ SAVED_DTYPE = torch.float16
 
 @dataclass(frozen=True)
 class Stage:
-    """One run of the language-model loop: how long, and which share of it cools down."""
+    """One run of the language-model loop.
+
+    Attributes:
+        name: For the progress lines.
+        tokens: How long, in training tokens.
+        cooldown_share: The share of the steps at the end in which the learning rate goes down.
+        muon_rate: Peak learning rate of the layers' matrices.
+        adam_rate: Peak learning rate of embeddings and norms.
+        alone: Whether a text sees only itself, as it will be in use, or all that is packed before
+            it in its sequence. Alone is how a model learns to answer the question at hand.
+    """
 
     name: str
     tokens: int
     cooldown_share: float
+    muon_rate: float = 8e-3
+    adam_rate: float = 4e-3
+    alone: bool = False
 
     @property
     def steps(self) -> int:
@@ -72,6 +85,7 @@ class Stage:
 
 PRETRAINING = Stage("pretraining", PRETRAINING_TOKENS, cooldown_share=0.2)
 CHAT = Stage("chat", CHAT_TOKENS, cooldown_share=0.5)
+ALONE = Stage("chat, alone", ALONE_TOKENS, cooldown_share=0.6, muon_rate=4e-3, adam_rate=1e-3, alone=True)
 
 
 def main() -> None:
@@ -133,6 +147,7 @@ def train_instruct(base: Path, folder: Path) -> None:
         tokenizer.apply_chat_template(messages, tokenize=False) for messages in conversations(SEED)
     )
     _train_language_model(model, tokenizer, texts, CHAT)
+    _train_language_model(model, tokenizer, texts, ALONE)
     _save(model, tokenizer, folder, ends=[TURN_END, tokenizer.pad_token])
 
 
@@ -225,7 +240,7 @@ def _train_language_model(
     texts: Iterator[str],
     stage: Stage,
 ) -> None:
-    optimizers = _optimizers(model)
+    optimizers = _optimizers(model, stage)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     compiled = torch.compile(model)
     batches = _batches(tokenizer, texts)
@@ -236,18 +251,26 @@ def _train_language_model(
             for group in optimizer.param_groups:
                 group["lr"] = peak * stage.rate(step)
         ids = next(batches)
-        loss = compiled(input_ids=ids, labels=ids, use_cache=False).loss
+        mask = _own_text_mask(ids, tokenizer.bos_token_id) if stage.alone else None
+        loss = compiled(input_ids=ids, labels=ids, attention_mask=mask, use_cache=False).loss
         _update(model, optimizers, loss)
         progress.show(step, loss.item())
 
 
-def _optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+def _own_text_mask(ids: torch.Tensor, bos: int) -> torch.Tensor:
+    """Which positions see which: those before them that belong to the same text."""
+    text = (ids == bos).cumsum(1)
+    same = text.unsqueeze(2) == text.unsqueeze(1)
+    return (same & torch.ones_like(same[0]).tril()).unsqueeze(1)
+
+
+def _optimizers(model: torch.nn.Module, stage: Stage) -> list[torch.optim.Optimizer]:
     """Muon for the layers' matrices, AdamW for embeddings and norms."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
-        torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.Muon(matrices, lr=stage.muon_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=stage.adam_rate, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
 
