@@ -46,7 +46,7 @@ ALONE_TOKENS = 7_000_000
 REWARD_STEPS = 500
 REWARD_PAIRS = 16
 REWARD_LENGTH = 128
-REWARD_RATE = 3e-4
+REWARD_RATE = 8e-4
 SAVED_DTYPE = torch.float16
 """Half precision keeps the three models under 30 MB; engines compute in float32."""
 
@@ -85,7 +85,9 @@ class Stage:
 
 PRETRAINING = Stage("pretraining", PRETRAINING_TOKENS, cooldown_share=0.2)
 CHAT = Stage("chat", CHAT_TOKENS, cooldown_share=0.5)
-ALONE = Stage("chat, alone", ALONE_TOKENS, cooldown_share=0.6, muon_rate=4e-3, adam_rate=1e-3, alone=True)
+ALONE = Stage(
+    "chat, alone", ALONE_TOKENS, cooldown_share=0.6, muon_rate=4e-3, adam_rate=1e-3, alone=True
+)
 
 
 def main() -> None:
@@ -269,7 +271,9 @@ def _optimizers(model: torch.nn.Module, stage: Stage) -> list[torch.optim.Optimi
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
-        torch.optim.Muon(matrices, lr=stage.muon_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(
+            matrices, lr=stage.muon_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
+        ),
         torch.optim.AdamW(others, lr=stage.adam_rate, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 

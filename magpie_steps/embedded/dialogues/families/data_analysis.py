@@ -51,7 +51,7 @@ def _numbers(values: Values) -> list[int]:
 
 def _in_range(values: Values) -> bool:
     numbers = _numbers(values)
-    return len(set(numbers)) == len(numbers) in (3, 4) and max(numbers) <= 60
+    return len(numbers) in (3, 4) and max(numbers) <= 60
 
 
 def _sorted(values: Values) -> str:
