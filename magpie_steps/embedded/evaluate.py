@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from magpie_steps.dataflow import flow
 from magpie_steps.embedded import model_path
 from magpie_steps.embedded.dialogues.checker import category_of, is_correct_answer, is_well_formed
-from magpie_steps.embedded.dialogues.conversations import BY_CATEGORY, Turn, draw_turn
+from magpie_steps.embedded.dialogues.conversations import BY_CATEGORY, Turn, categories, draw_turn
 from magpie_steps.embedded.train import reward_pairs
 from magpie_steps.engines.base import Completion, Engine, Sampling
 from magpie_steps.engines.transformers import TransformersEngine
@@ -114,7 +114,7 @@ def draw_instructions(engine: Engine, count: int, system: str | None) -> list[st
 def held_out_questions(count: int) -> list[Turn]:
     """Questions with operands or combinations that training never showed, all categories alike."""
     rng = Random(f"held-out:{SEED}")
-    keys = [key for key, families in BY_CATEGORY.items() if any(f.holds_out for f in families)]
+    keys = categories(held_out=True)
     return [draw_turn(rng, keys[i % len(keys)], held_out=True) for i in range(count)]
 
 

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from magpie_steps.embedded.dialogues.conversations import (
-    BY_CATEGORY,
+    categories,
     conversations,
     documents,
     draw_system_message,
@@ -180,7 +180,8 @@ def train_reward(instruct: Path, folder: Path) -> None:
             group["lr"] = REWARD_RATE * min((step + 1) / 50, (REWARD_STEPS - step) / REWARD_STEPS)
         _update(model, [optimizer], loss)
         progress.show(step, loss.item())
-    _save(model, tokenizer, folder, ends=None)
+    # A fresh one: padding while training is written into a tokenizer's own file.
+    _save(model, AutoTokenizer.from_pretrained(instruct), folder, ends=None)
 
 
 def reward_pairs(
@@ -188,8 +189,9 @@ def reward_pairs(
 ) -> Iterator[tuple[str, str]]:
     """Endless pairs of rendered conversations: right answer, wrong answer."""
     rng = Random(f"rewards:{seed}:{held_out}")
+    keys = categories(held_out=held_out)
     while True:
-        category = rng.choice(list(BY_CATEGORY))
+        category = rng.choice(keys)
         turn = draw_turn(rng, category, held_out=held_out)
         before = [
             *draw_system_message(rng, category),

@@ -87,6 +87,15 @@ def draw_turn(rng: Random, category: str, *, held_out: bool = False) -> Turn:
     return Turn(family.ask(values, rng), family.answer(values, rng), family, values)
 
 
+def categories(*, held_out: bool = False) -> list[str]:
+    """All categories, or those with something that training never shows."""
+    return [
+        key
+        for key, families in BY_CATEGORY.items()
+        if not held_out or any(family.holds_out for family in families)
+    ]
+
+
 def draw_later_turn(rng: Random, category: str, before: Turn) -> Turn:
     """Draw a follow-up to a turn, a new question of its category, or thanks."""
     if rng.random() < THANKS_SHARE:
