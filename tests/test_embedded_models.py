@@ -68,8 +68,8 @@ def test_pre_query_is_what_the_chat_template_puts_before_the_user(instruct: Engi
 
 
 # Floors a little below what the present weights reach (the figures are in
-# benchmarks/results/embedded_models.json). Sampling is seeded and engines are deterministic, so a pass
-# today is a pass tomorrow. What the models are meant to reach: 95 % well-formed, 85 % steered,
+# benchmarks/results/embedded_models.json). Sampling is seeded and engines are deterministic, so a
+# pass today is a pass tomorrow. What the models are meant to reach: 95 % well-formed, 85 % steered,
 # 80 % of answers right, 90 % of pairs ranked right.
 WELL_FORMED = 0.88
 STEERED = 0.85

@@ -515,6 +515,8 @@ def test_f16_no_process_outlives_the_run(
     """Neither the step's process nor what it has started, however the main process ends."""
     pid_file = tmp_path / "pid"
     code = (
+        # A shell's background jobs ignore the interrupt, and so would this child of one.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from running_steps import *; from test_running import *\n"
         f"numbers = SleepingNumbers, {str(pid_file)!r}\n"
         "pipeline = line(lambda: numbers[0](pid_file=numbers[1], batch_size=2), Plus)\n"
@@ -523,12 +525,15 @@ def test_f16_no_process_outlives_the_run(
         "except KeyboardInterrupt:\n"
         "    raise SystemExit(1)\n"
     )
-    main = subprocess.Popen([sys.executable, "-c", code], env=environment(), cwd=tmp_path)
-    wait_for(lambda: pid_file.is_file() and len(pid_file.read_text().split()) == 2)
-    time.sleep(0.5)
-    pids = [int(pid) for pid in pid_file.read_text().split()]
-    main.send_signal(number)
-    assert main.wait(60) == status
+    with subprocess.Popen([sys.executable, "-c", code], env=environment(), cwd=tmp_path) as main:
+        try:
+            wait_for(lambda: pid_file.is_file() and len(pid_file.read_text().split()) == 2)
+            time.sleep(0.5)
+            pids = [int(pid) for pid in pid_file.read_text().split()]
+            main.send_signal(number)
+            assert main.wait(60) == status
+        finally:
+            main.kill()
     wait_for(lambda: not any(map(is_running, pids)))
 
 
