@@ -80,6 +80,7 @@ class _Flow(Generic[R, T]):
         self._done: dict[int, T] = {}
         self._head = 0  # the row that is handed out next
         self._started = 0
+        self._announcing = False
         self._ended = False  # no result will be added any more
         self._closing = False
         self._source_error: Exception | None = None
@@ -197,8 +198,16 @@ class _Flow(Generic[R, T]):
     def _finish(self, index: int, result: T) -> None:
         with self._changed:
             self._done[index] = result
-            if index == self._head:
-                self._changed.notify()
+            ready = index == self._head and not self._announcing
+        if ready:
+            # Once per turn of the loop: waking the consumer for each row costs more than a row.
+            self._announcing = True
+            asyncio.get_running_loop().call_soon(self._announce)
+
+    def _announce(self) -> None:
+        with self._changed:
+            self._announcing = False
+            self._changed.notify()
 
     def _cancel_workers(self) -> None:
         for worker in self._workers:
