@@ -9,7 +9,8 @@ through `Pipeline.run`, on this machine in this run.
     python benchmarks/pipeline_overhead.py --num-rows 5000 --stock-default-rows 1000
 
 Stock is measured at its default batch size of 50 and at 1,000, its best. Ours journals every
-completion while it runs, stock keeps nothing that survives a crash. The last line is one JSON object.
+completion while it runs, stock keeps nothing that survives a crash. The last line is one JSON
+object.
 """
 
 import argparse
