@@ -5,7 +5,7 @@ import threading
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -117,6 +117,31 @@ class EngineStats:
     completion_tokens: int = 0
 
 
+@dataclass(slots=True)
+class _Books:
+    """What an engine keeps about its completions.
+
+    One plain object, since every look at a private attribute of a pydantic model costs a
+    microsecond and a completion needs a dozen.
+    """
+
+    journal_path: Path | None = None
+    run_id: str = ""
+    journal: Journal | None = None
+    stats: EngineStats = field(default_factory=EngineStats)
+    in_flight: "dict[bytes, asyncio.Future[Completion]]" = field(default_factory=dict)
+
+    def open_journal(self) -> Journal | None:
+        if self.journal is None and self.journal_path is not None:
+            self.journal = Journal(self.journal_path, run_id=self.run_id)
+        return self.journal
+
+    def close_journal(self) -> None:
+        journal, self.journal = self.journal, None
+        if journal is not None:
+            journal.close()
+
+
 class Engine(LLM, ABC):
     """A distilabel `LLM` that can also continue a raw prompt of token ids.
 
@@ -125,11 +150,7 @@ class Engine(LLM, ABC):
     can be pickled before.
     """
 
-    _journal_path: Path | None = PrivateAttr(default=None)
-    _run_id: str = PrivateAttr(default="")
-    _journal: Journal | None = PrivateAttr(default=None)
-    _stats: EngineStats = PrivateAttr(default_factory=EngineStats)
-    _in_flight: "dict[bytes, asyncio.Future[Completion]]" = PrivateAttr(default_factory=dict)
+    _books: _Books = PrivateAttr(default_factory=_Books)
 
     @property
     @abstractmethod
@@ -153,20 +174,18 @@ class Engine(LLM, ABC):
     @property
     def stats(self) -> EngineStats:
         """Counters since `load()`."""
-        return self._stats
+        return self._books.stats
 
     def load(self) -> None:
         """Make the engine ready; subclasses call this before their own work."""
         super().load()
-        self._stats = EngineStats()
-        self._in_flight = {}
-        self._open_journal()
+        books = self._books
+        books.stats, books.in_flight = EngineStats(), {}
+        books.open_journal()
 
     def unload(self) -> None:
         """Release everything; never raises. Subclasses call this after their own work."""
-        journal, self._journal = self._journal, None
-        if journal is not None:
-            journal.close()
+        self._books.close_journal()
 
     def use_journal(self, path: Path | str | None, run_id: str | None = None) -> None:
         """Keep every finished completion in the journal at `path` and replay it from there.
@@ -176,11 +195,10 @@ class Engine(LLM, ABC):
             run_id: which run the completions belong to; by default one id per process that calls
                 this.
         """
-        journal, self._journal = self._journal, None
-        if journal is not None:
-            journal.close()
-        self._journal_path = None if path is None else Path(path)
-        self._run_id = run_id or _RUN_ID
+        books = self._books
+        books.close_journal()
+        books.journal_path = None if path is None else Path(path)
+        books.run_id = run_id or _RUN_ID
 
     async def complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
         """Continue a prompt.
@@ -197,46 +215,43 @@ class Engine(LLM, ABC):
             ValueError: the prompt is empty.
         """
         sampling = self._fit(prompt_ids, sampling)
-        journal = self._open_journal()
+        books = self._books
+        journal = books.open_journal()
         if journal is None:
-            return await self._generate_one(prompt_ids, sampling)
+            return await self._generate_one(books.stats, prompt_ids, sampling)
         key = completion_key(self.fingerprint, prompt_ids, sampling)
         while True:
-            other = self._in_flight.get(key)
+            other = books.in_flight.get(key)
             if other is None or other.get_loop() is not asyncio.get_running_loop():
                 break
             shared = await _result_of(other)
             if shared is not None:
-                self._stats.replayed += 1
+                books.stats.replayed += 1
                 return shared
         found = journal.lookup(key)
         if found is not None:
-            self._stats.replayed += 1
+            books.stats.replayed += 1
             return Completion(*found)
-        return await self._generate_and_record(key, journal, prompt_ids, sampling)
-
-    async def _generate_and_record(
-        self, key: bytes, journal: Journal, prompt_ids: Sequence[int], sampling: Sampling
-    ) -> Completion:
         mine: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._in_flight[key] = mine
+        books.in_flight[key] = mine
         try:
-            completion = await self._generate_one(prompt_ids, sampling)
+            completion = await self._generate_one(books.stats, prompt_ids, sampling)
             journal.record(key, _as_record(completion))
             mine.set_result(completion)
             return completion
         finally:
             mine.cancel()  # without effect after set_result; others then try for themselves
-            if self._in_flight.get(key) is mine:
-                del self._in_flight[key]
+            if books.in_flight.get(key) is mine:
+                del books.in_flight[key]
 
-    async def _generate_one(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
+    async def _generate_one(
+        self, stats: EngineStats, prompt_ids: Sequence[int], sampling: Sampling
+    ) -> Completion:
         try:
             completion = await self._complete(prompt_ids, sampling)
         except Exception:
-            self._stats.failed += 1
+            stats.failed += 1
             raise
-        stats = self._stats
         stats.generated += 1
         stats.prompt_tokens += completion.prompt_tokens
         stats.completion_tokens += completion.completion_tokens
@@ -255,11 +270,6 @@ class Engine(LLM, ABC):
         return (
             sampling if sampling.max_new_tokens <= room else replace(sampling, max_new_tokens=room)
         )
-
-    def _open_journal(self) -> Journal | None:
-        if self._journal is None and self._journal_path is not None:
-            self._journal = Journal(self._journal_path, run_id=self._run_id)
-        return self._journal
 
     @validate_call
     def generate(

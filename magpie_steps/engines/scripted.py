@@ -3,10 +3,11 @@
 import asyncio
 from array import array
 from collections.abc import Sequence
+from functools import cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from magpie_steps.engines.base import Completion, Engine, Sampling
 from magpie_steps.engines.scripted_text import (
@@ -69,10 +70,6 @@ class ScriptedEngine(Engine):
     failure_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
     context_tokens: int = Field(default=32_768, ge=2)
 
-    _calls: int = PrivateAttr(default=0)
-    _template: Any = PrivateAttr(default=None)
-    _fingerprint: str = PrivateAttr(default="")
-
     @field_validator("bad_fraction", "bad_response_fraction")
     @classmethod
     def _check_fractions(
@@ -94,23 +91,18 @@ class ScriptedEngine(Engine):
         """Always "scripted"."""
         return "scripted"
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Seed and everything else that changes a text."""
-        if not self._fingerprint:
-            bad = sorted(self.bad_fraction.items()), sorted(self.bad_response_fraction.items())
-            self._fingerprint = f"scripted-1/{self.seed}/{bad}/{self.failure_fraction}"
-        return self._fingerprint
+        """Seed and everything else that changes a text; settled by the first look at it."""
+        bad = sorted(self.bad_fraction.items()), sorted(self.bad_response_fraction.items())
+        return f"scripted-1/{self.seed}/{bad}/{self.failure_fraction}"
 
-    @property
+    @cached_property
     def template(self) -> "PreQueryTemplate":
         """The pre-query template of the engine's own chat template."""
-        if self._template is None:
-            from magpie_steps.templates import PreQueryTemplate
+        from magpie_steps.templates import PreQueryTemplate
 
-            self._template = PreQueryTemplate.from_tokenizer(ScriptedTokenizer())
-        found: PreQueryTemplate = self._template
-        return found
+        return PreQueryTemplate.from_tokenizer(ScriptedTokenizer())
 
     @property
     def max_model_len(self) -> int:
@@ -120,16 +112,14 @@ class ScriptedEngine(Engine):
     @property
     def calls(self) -> int:
         """Completions asked for since `load()`, those from the journal not counted."""
-        return self._calls
+        return self.stats.generated + self.stats.failed
 
     def load(self) -> None:
-        """Reset the counters."""
+        """Reset the counters; from here on the fields stand for the engine's texts."""
         super().load()
-        self._calls = 0
-        self._fingerprint = ""
+        self.__dict__.pop("fingerprint", None)
 
     async def _complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
-        self._calls += 1
         if self.delay_seconds:
             await asyncio.sleep(self.delay_seconds)
         dice = Dice(self._number(prompt_ids, sampling))

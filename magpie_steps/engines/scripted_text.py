@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 SPECIAL_TOKENS = ("<s>", "<user>", "<assistant>", "<system>", "<end>")
 BOS_ID, USER_ID, ASSISTANT_ID, SYSTEM_ID, END_ID = range(len(SPECIAL_TOKENS))
 FIRST_CHARACTER_ID = 16
@@ -51,7 +53,8 @@ class ScriptedTokenizer:
             if part in _IDS:
                 ids.append(_IDS[part])
             else:
-                ids.extend([ord(character) + FIRST_CHARACTER_ID for character in part])
+                codes = np.frombuffer(part.encode("utf-32-le", "surrogatepass"), "<u4")
+                ids += (codes + FIRST_CHARACTER_ID).tolist()
         return ids
 
     def decode(self, token_ids: Sequence[int], **_: Any) -> str:
