@@ -11,6 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ContinueConversation": "magpie_steps.steps.continue_conversation",
     "ConversationGenerator": "magpie_steps.steps.conversation",
     "Engine": "magpie_steps.engines.base",
     "GenerateResponse": "magpie_steps.steps.response",
@@ -24,6 +25,7 @@ _HOMES = {
 """Every public name and the module it lives in."""
 
 __all__ = [
+    "ContinueConversation",
     "ConversationGenerator",
     "Engine",
     "GenerateResponse",

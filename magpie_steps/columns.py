@@ -40,10 +40,20 @@ INSTRUCTION_REASONS = (
 RESPONSE_REASONS = ("empty", "whitespace", "template_tokens", "truncated", "control_characters")
 """Why a response is rejected, as `magpie_steps.sanitize` names it."""
 
+FOLLOW_UP_REASONS = ("role_forgotten", "repetition", "closing")
+"""Why a later user turn is rejected, as `magpie_steps.follow_ups` names it."""
+
 PROMPT_TOO_LONG = "prompt_too_long"
 ENGINE_ERROR = "engine_error"
 NO_INSTRUCTION = "no_instruction"
 BAD_MESSAGES = "bad_messages"
+MESSAGE_FAULTS = (
+    "messages_missing",
+    "messages_unknown_role",
+    "messages_out_of_order",
+    "messages_without_text",
+)
+"""Why given messages are no conversation, as `magpie_steps.conversation` names it."""
 
 
 def instruction_reason(reason: str) -> str:
@@ -56,18 +66,60 @@ def response_reason(reason: str) -> str:
     return f"response_{reason}"
 
 
+def follow_up_reason(reason: str) -> str:
+    """Return the word for a rejected later user turn, as rows carry it."""
+    return f"follow_up_{reason}"
+
+
 REJECTIONS: tuple[str, ...] = (
-    *(instruction_reason(reason) for reason in (*INSTRUCTION_REASONS, PROMPT_TOO_LONG)),
+    *(
+        instruction_reason(reason)
+        for reason in (*INSTRUCTION_REASONS, PROMPT_TOO_LONG, BAD_MESSAGES)
+    ),
+    *(follow_up_reason(reason) for reason in FOLLOW_UP_REASONS),
     *(response_reason(reason) for reason in (*RESPONSE_REASONS, PROMPT_TOO_LONG, BAD_MESSAGES)),
 )
 """Why an attempt at a turn is rejected."""
 
-DROP_REASONS: tuple[str, ...] = (*REJECTIONS, ENGINE_ERROR, NO_INSTRUCTION, BAD_MESSAGES)
+DROP_REASONS: tuple[str, ...] = (
+    *REJECTIONS,
+    ENGINE_ERROR,
+    NO_INSTRUCTION,
+    BAD_MESSAGES,
+    *MESSAGE_FAULTS,
+)
 """Why a row is not kept."""
 
+_ENDS = {
+    instruction_reason("assistant_voice"): "role_forgotten",
+    **{follow_up_reason(reason): reason for reason in FOLLOW_UP_REASONS},
+    **{
+        word(reason): end
+        for word in (instruction_reason, response_reason)
+        for reason, end in (
+            ("empty", "empty"),
+            ("whitespace", "empty"),
+            ("truncated", "truncated"),
+            (PROMPT_TOO_LONG, "context_full"),
+        )
+    },
+}
+"""Why a conversation ends early, by the reason why its last attempt at a turn was rejected."""
+
+
+def conversation_end(reason: str) -> str:
+    """Return why a conversation ended, by why its last attempt at a turn was rejected.
+
+    That is role_forgotten, repetition, closing, empty, truncated or context_full, and else the
+    rejection itself.
+    """
+    return _ENDS.get(reason, reason)
+
+
 GENERATORS = "InstructionGenerator, ConversationGenerator"
+TURN_WRITERS = "ConversationGenerator, ContinueConversation"
 RESPONDERS = "ConversationGenerator, GenerateResponse"
-EVERY = "InstructionGenerator, ConversationGenerator, GenerateResponse"
+EVERY = "InstructionGenerator, ConversationGenerator, GenerateResponse, ContinueConversation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +171,40 @@ COLUMNS: tuple[Column, ...] = (
         [{"role": "string", "content": "string"}],
         "",
         "roles system, user, assistant",
-        RESPONDERS,
+        f"{RESPONDERS}, ContinueConversation",
         "The whole conversation, oldest message first.",
+    ),
+    Column(
+        "turns",
+        "int64",
+        "turns",
+        ">= 0",
+        TURN_WRITERS,
+        "Finished turns of the conversation: a user message and its answer each.",
+    ),
+    Column(
+        "conversation_end",
+        "string",
+        "",
+        'role_forgotten, repetition, closing, empty, truncated, context_full, a rejection, ""',
+        TURN_WRITERS,
+        'Why the conversation has fewer turns than asked for, "" when it has them all.',
+    ),
+    Column(
+        "follow_up_similarity",
+        ["float64"],
+        "",
+        "0 to 1",
+        TURN_WRITERS,
+        "For each later turn that was generated, its similarity to what was said before.",
+    ),
+    Column(
+        "follow_up_related",
+        ["bool"],
+        "",
+        "true, false",
+        TURN_WRITERS,
+        "For each later turn that was generated, whether it belongs to what was said before.",
     ),
     Column(
         "gen_input_configs",
@@ -137,6 +221,14 @@ COLUMNS: tuple[Column, ...] = (
         "top_k 0 is off, temperature 0 is greedy",
         RESPONDERS,
         "How the response was sampled.",
+    ),
+    Column(
+        "gen_continuation_configs",
+        {**_CONFIG, "continuation_generator": "string"},
+        "",
+        "top_k 0 is off, temperature 0 is greedy",
+        "ContinueConversation",
+        "How the added user turns were sampled: settings, the step's seed, the model.",
     ),
     Column(
         "instruction_raw",
@@ -183,15 +275,15 @@ COLUMNS: tuple[Column, ...] = (
         "int64",
         "attempts",
         ">= 0",
-        GENERATORS,
+        f"{GENERATORS}, ContinueConversation",
         "User turns that were generated for the row, in all turns together.",
     ),
     Column(
         "instruction_rejections",
         ["string"],
         "",
-        "instruction_<reason>, response_<reason>",
-        GENERATORS,
+        "instruction_<reason>, follow_up_<reason>, response_<reason>",
+        f"{GENERATORS}, ContinueConversation",
         "Why each rejected attempt was rejected, in order.",
     ),
     Column(
@@ -208,7 +300,8 @@ COLUMNS: tuple[Column, ...] = (
         "drop_reason",
         "string",
         "",
-        "instruction_<reason>, response_<reason>, engine_error, no_instruction, bad_messages",
+        "instruction_<reason>, response_<reason>, engine_error, no_instruction, bad_messages,"
+        " messages_<fault>",
         EVERY,
         'Why the row is not kept, "" when it is.',
     ),

@@ -4,13 +4,21 @@ A conversation is a list of messages, oldest first: an optional system message, 
 assistant messages in turn. One turn is a user message and the assistant's answer to it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 Message = dict[str, str]
 """One message: ``role`` is "system", "user" or "assistant", ``content`` is its text."""
 
 SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
+
+MessageFault = Literal[
+    "messages_missing",
+    "messages_unknown_role",
+    "messages_out_of_order",
+    "messages_without_text",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,30 @@ def validate(messages: Sequence[Message]) -> None:
             raise ValueError(f"message {position} ({expected}) has no text: {content!r}")
 
 
+def find_fault(messages: object) -> MessageFault | None:
+    """Return why a value is no conversation, or None if `validate` accepts it; never raises."""
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+        return "messages_missing"
+    if not all(isinstance(message, Mapping) for message in messages):
+        return "messages_missing"
+    if any(message.get("role") not in (SYSTEM, USER, ASSISTANT) for message in messages):
+        return "messages_unknown_role"
+    try:
+        validate(messages)
+    except ValueError:
+        texts = [message.get("content") for message in messages]
+        written = all(isinstance(text, str) and text.strip() for text in texts)
+        return "messages_out_of_order" if written else "messages_without_text"
+    return None
+
+
+def take_system(messages: Sequence[Message]) -> tuple[str, list[Message]]:
+    """Return a conversation's system prompt, "" without one, and its other messages."""
+    if messages and messages[0]["role"] == SYSTEM:
+        return messages[0]["content"], list(messages[1:])
+    return "", list(messages)
+
+
 def split_last_turn(messages: Sequence[Message]) -> LastTurn:
     """Cut a conversation before its last user message.
 
@@ -91,3 +123,8 @@ def split_last_turn(messages: Sequence[Message]) -> LastTurn:
         instruction=messages[cut]["content"],
         response=messages[-1]["content"] if answered else "",
     )
+
+
+def join_texts(*texts: str) -> str:
+    """Return the texts that are not empty with a blank line between them."""
+    return "\n\n".join(text for text in texts if text)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from magpie_steps.columns import ENGINE_ERROR
+from magpie_steps.columns import ENGINE_ERROR, PROMPT_TOO_LONG
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,11 @@ class Summary:
         instruction_characters: Characters of the kept instructions.
         response_characters: Characters of the kept responses.
         system_prompts: Kept rows by system prompt key, most frequent first.
+        turns: Finished turns of the kept conversations.
+        conversation_ends: Kept conversations with fewer turns than asked for, by why, most frequent
+            first.
+        follow_ups: Turns after the first in the kept conversations.
+        related_follow_ups: Those of them that belong to what was said before.
         model_calls: Completions that the rows took, rejected attempts included.
     """
 
@@ -37,6 +42,10 @@ class Summary:
     instruction_characters: int
     response_characters: int
     system_prompts: dict[str, int]
+    turns: int
+    conversation_ends: dict[str, int]
+    follow_ups: int
+    related_follow_ups: int
     model_calls: int
 
     @property
@@ -44,9 +53,18 @@ class Summary:
         """Different instructions per kept row, 0 to 1; 0 when no row was kept."""
         return self.distinct / self.kept if self.kept else 0.0
 
+    @property
+    def related_share(self) -> float:
+        """Related turns per turn after the first, 0 to 1; 0 when there are none."""
+        return self.related_follow_ups / self.follow_ups if self.follow_ups else 0.0
+
     def as_dict(self) -> dict[str, Any]:
-        """Return every count and the distinct share, ready for JSON."""
-        return {**asdict(self), "distinct_share": round(self.distinct_share, 6)}
+        """Return every count and the shares, ready for JSON."""
+        return {
+            **asdict(self),
+            "distinct_share": round(self.distinct_share, 6),
+            "related_share": round(self.related_share, 6),
+        }
 
 
 def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
@@ -55,6 +73,7 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
     dropped: Counter[str] = Counter()
     rejected: Counter[str] = Counter()
     keys: Counter[str] = Counter()
+    ends: Counter[str] = Counter()
     instructions: set[str] = set()
     for row in rows:
         totals["generated"] += 1
@@ -66,6 +85,12 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
             continue
         totals["kept"] += 1
         keys[row.get("system_prompt_key") or ""] += 1
+        if end := row.get("conversation_end"):
+            ends[end] += 1
+        related = row.get("follow_up_related") or ()
+        totals["turns"] += row.get("turns") or 0
+        totals["follow_ups"] += len(related)
+        totals["related"] += sum(related)
         instructions.add(row.get("instruction") or "")
         for name in ("instruction_tokens", "response_tokens"):
             totals[name] += row.get(name) or 0
@@ -82,6 +107,10 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
         instruction_characters=totals["instruction_length"],
         response_characters=totals["response_length"],
         system_prompts=dict(keys.most_common()),
+        turns=totals["turns"],
+        conversation_ends=dict(ends.most_common()),
+        follow_ups=totals["follow_ups"],
+        related_follow_ups=totals["related"],
         model_calls=totals["model_calls"],
     )
 
@@ -94,8 +123,16 @@ def table(lines: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{name:<{left}}  {value:>{right}}" for name, value in cells)
 
 
-def counted(summary: Summary) -> list[tuple[str, str]]:
-    """Return the counts as lines of a `table`: generated, kept, removed and rejected by reason."""
+def counted(
+    summary: Summary, asked_mix: Mapping[str, float] | None = None
+) -> list[tuple[str, str]]:
+    """Return the counts as lines of a `table`: generated, kept, removed and rejected by reason.
+
+    Args:
+        summary: The rows' counts.
+        asked_mix: How often each system prompt was to be drawn, by key, relative to the others; its
+            shares are then shown beside those of the kept rows.
+    """
     removed = [(f"  {reason}", f"{n:,}") for reason, n in summary.dropped.items()]
     rejected = [(f"  {reason}", f"{n:,}") for reason, n in summary.rejected.items()]
     return [
@@ -106,8 +143,36 @@ def counted(summary: Summary) -> list[tuple[str, str]]:
         ("attempts rejected", f"{sum(summary.rejected.values()):,}"),
         *rejected,
         ("distinct instructions", f"{summary.distinct_share:.1%}"),
+        *_turns(summary),
+        *_mix(summary, asked_mix or {}),
         ("instruction tokens", f"{summary.instruction_tokens:,}"),
         ("response tokens", f"{summary.response_tokens:,}"),
+    ]
+
+
+def _turns(summary: Summary) -> list[tuple[str, str]]:
+    """Return what is worth saying about turns after the first, nothing where there are none."""
+    if not summary.follow_ups and not summary.conversation_ends:
+        return []
+    ended = [(f"  {end}", f"{n:,}") for end, n in summary.conversation_ends.items()]
+    return [
+        ("turns", f"{summary.turns:,}"),
+        ("follow-ups that belong", f"{summary.related_share:.1%}"),
+        ("conversations ended early", f"{sum(summary.conversation_ends.values()):,}"),
+        *ended,
+    ]
+
+
+def _mix(summary: Summary, asked: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Return the share of each system prompt among the kept rows beside the one asked for."""
+    total = sum(asked.values())
+    return [
+        (
+            f"  {key or 'no system prompt'}",
+            f"{summary.system_prompts.get(key, 0) / max(summary.kept, 1):.1%}"
+            f" (asked {weight / total:.1%})",
+        )
+        for key, weight in asked.items()
     ]
 
 
@@ -159,5 +224,7 @@ def _calls(row: Mapping[str, Any], rejections: Iterable[str]) -> int:
     attempts: int = row.get("instruction_attempts") or 0
     if "response" not in row:
         return attempts
-    unanswered = sum(reason.startswith("instruction_") for reason in rejections)
-    return 2 * attempts - unanswered
+    unanswered = sum(reason.startswith(("instruction_", "follow_up_")) for reason in rejections)
+    # A prompt that does not fit is refused before the model sees it.
+    refused = sum(reason.endswith(PROMPT_TOO_LONG) for reason in rejections)
+    return 2 * attempts - unanswered - refused

@@ -18,6 +18,7 @@ PURE = {
     "boundary",
     "columns",
     "conversation",
+    "follow_ups",
     "probes",
     "prompts",
     "rendering",

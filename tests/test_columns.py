@@ -4,7 +4,10 @@ from typing import get_args
 import pyarrow as pa
 import pytest
 
+import magpie_steps
 from magpie_steps import columns
+from magpie_steps.conversation import MessageFault
+from magpie_steps.follow_ups import FollowUpFault
 from magpie_steps.publish import arrow_schema
 from magpie_steps.sanitize import InstructionReason
 
@@ -61,9 +64,16 @@ def test_written_by(component, has, lacks):
     assert {"keep", "drop_reason"} <= set(names)
 
 
-def test_instruction_and_response_together_write_every_column():
+def test_every_column_is_written_by_a_step_that_there_is():
+    producers = {name for c in columns.COLUMNS for name in c.producer.split(", ")}
+    assert producers <= set(magpie_steps.__all__)
+    assert {name for step in producers for name in columns.written_by(step)} == set(columns.NAMES)
+
+
+def test_instruction_and_response_together_write_what_a_conversation_has():
     both = {*columns.written_by("InstructionGenerator"), *columns.written_by("GenerateResponse")}
-    assert both == set(columns.NAMES) == set(columns.written_by("ConversationGenerator"))
+    turns = {"turns", "conversation_end", "follow_up_similarity", "follow_up_related"}
+    assert both | turns == set(columns.written_by("ConversationGenerator"))
 
 
 def test_reasons_are_those_of_the_sanitiser():
@@ -72,6 +82,28 @@ def test_reasons_are_those_of_the_sanitiser():
     assert columns.instruction_reason("truncated") in columns.REJECTIONS
     assert columns.response_reason("truncated") in columns.REJECTIONS
     assert len(set(columns.DROP_REASONS)) == len(columns.DROP_REASONS)
+
+
+@pytest.mark.parametrize(
+    ("reason", "end"),
+    [
+        ("", ""),
+        ("instruction_assistant_voice", "role_forgotten"),
+        ("follow_up_role_forgotten", "role_forgotten"),
+        ("follow_up_closing", "closing"),
+        ("instruction_whitespace", "empty"),
+        ("response_truncated", "truncated"),
+        ("response_prompt_too_long", "context_full"),
+        ("instruction_answer_attached", "instruction_answer_attached"),
+    ],
+)
+def test_a_conversation_ends_with_a_short_word_or_the_rejection_itself(reason, end):
+    assert columns.conversation_end(reason) == end
+
+
+def test_faults_are_those_that_the_conversation_and_follow_ups_name():
+    assert set(columns.MESSAGE_FAULTS) == set(get_args(MessageFault))
+    assert set(columns.FOLLOW_UP_REASONS) == set(get_args(FollowUpFault))
 
 
 def test_markdown_table_has_a_line_per_column_and_no_broken_cell():

@@ -6,7 +6,7 @@ import pickle
 import pytest
 from distilabel.mixins.runtime_parameters import RuntimeParametersMixin
 from distilabel.pipeline import Pipeline
-from distilabel.steps.base import _Step
+from distilabel.steps.base import GeneratorStep, _Step
 from distilabel.utils.docstring import parse_google_docstring
 from distilabel.utils.export_components_info import export_components_info
 
@@ -40,6 +40,10 @@ OTHER_SETTINGS = {
     "instruction_sampling": {"temperature": 1.1, "min_p": 0.1},
     "system_prompts": {"a": "First.", "b": 'Second: "x"\nline'},
     "system_prompt_weights": {"a": 0.25, "b": 3.0},
+    "instruction_mix": {"cool": {"weight": 3.0}, "hot": {"temperature": 1.2, "top_p": 0.995}},
+    "n_turns": 3,
+    "multi_turn_prompt": "Go on.",
+    "include_system_prompt": True,
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore:Step .* hasn't received a pipeline")
@@ -56,10 +60,10 @@ def build(kind, **changes):
 def line(kind, **changes):
     """Return a pipeline with the component in it."""
     with Pipeline(name="contract") as pipeline:
-        if kind is magpie_steps.GenerateResponse:
-            magpie_steps.InstructionGenerator(llm=ScriptedEngine()) >> build(kind, **changes)
-        else:
+        if issubclass(kind, GeneratorStep):
             build(kind, **changes)
+        else:
+            magpie_steps.ConversationGenerator(llm=ScriptedEngine()) >> build(kind, **changes)
     return pipeline
 
 
@@ -207,11 +211,15 @@ def test_steps_can_be_sent_to_their_process(kind):
 
 @pytest.mark.parametrize("kind", STEPS)
 def test_process_yields_once_per_batch_and_keeps_rows(kind):
-    if kind is not magpie_steps.GenerateResponse:
+    if issubclass(kind, GeneratorStep):
         pytest.skip("generators are tested batch by batch in test_steps.py")
     step = build(kind, name="step")
     step.load()
-    rows = [{"instruction": None}, {"instruction": ""}, {"instruction": "Hi there?"}]
+    said = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello!"}]
+    rows = [
+        {"instruction": text, "messages": messages}
+        for text, messages in ((None, None), ("", []), ("Hi there?", None), ("Hi?", said))
+    ]
     yielded = list(step.process(rows))
     step.unload()
     assert len(yielded) == 1

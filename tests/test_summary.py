@@ -77,6 +77,45 @@ def test_completions_are_one_per_turn_and_response():
     assert replayed(summary, 10) == 0
 
 
+def test_prompts_that_do_not_fit_are_no_completions():
+    late = ["follow_up_repetition", "response_prompt_too_long"]
+    rows = [
+        row(instruction_attempts=1, response="", instruction_rejections=["instruction_empty"]),
+        row(instruction_attempts=3, response="b", instruction_rejections=late),
+        row(
+            instruction_attempts=2,
+            response="b",
+            instruction_rejections=["instruction_prompt_too_long"],
+        ),
+    ]
+    assert summarise(rows).model_calls == 1 + (2 + 1 + 1) + 2
+
+
+def test_turns_are_counted_with_why_there_are_no_more():
+    rows = [
+        row(turns=3, conversation_end="", follow_up_related=[True, True]),
+        row(turns=2, conversation_end="closing", follow_up_related=[False]),
+        row(turns=1, conversation_end="closing", follow_up_related=[]),
+        row(keep=False, drop_reason="instruction_empty", turns=0, follow_up_related=[]),
+    ]
+    summary = summarise(rows)
+    assert (summary.turns, summary.conversation_ends) == (6, {"closing": 2})
+    assert (summary.follow_ups, summary.related_follow_ups) == (3, 2)
+    assert summary.as_dict()["related_share"] == 0.666667
+    lines = dict(counted(summary))
+    assert lines["follow-ups that belong"] == "66.7%"
+    assert lines["conversations ended early"] == lines["  closing"] == "2"
+    assert "turns" not in dict(counted(summarise([row(turns=1, conversation_end="")])))
+
+
+def test_the_realised_mix_stands_beside_the_one_asked_for():
+    rows = [row(system_prompt_key=key) for key in ("a", "a", "a", "")]
+    lines = dict(counted(summarise(rows), {"a": 1.0, "b": 2.0, "": 1.0}))
+    assert lines["  a"] == "75.0% (asked 25.0%)"
+    assert lines["  b"] == "0.0% (asked 50.0%)"
+    assert lines["  no system prompt"] == "25.0% (asked 25.0%)"
+
+
 @pytest.mark.parametrize(
     ("rows", "problem"),
     [

@@ -33,6 +33,14 @@ def category_prompts() -> dict[str, str]:
     return {key: _read(f"category/{key}.txt") for key in CATEGORIES}
 
 
+def multi_turn_prompt() -> str:
+    """Return the system prompt under which a user goes on after the first answer.
+
+    It says what the paper's (figure 14) says, in our words: first a question, then related ones.
+    """
+    return _read("multi_turn.txt")
+
+
 @cache
 def _read(name: str) -> str:
     """Return a prompt file's text without the newline at its end."""

@@ -5,18 +5,24 @@ from dataclasses import replace
 from pydantic import Field
 
 from magpie_steps import columns
+from magpie_steps.prompts import multi_turn_prompt
 from magpie_steps.steps.instruction import InstructionGenerator
 from magpie_steps.steps.rows import Plan
 from magpie_steps.steps.settings import Count, ResponseSampling, Tunable
+from magpie_steps.steps.turns import usable_multi_turn_prompt
 
 
 class ConversationGenerator(InstructionGenerator):
     """Generates instructions and their responses with one aligned model, for one or more turns.
 
     After each user turn, which the model writes as in `InstructionGenerator`, the same model
-    answers it; the next user turn follows the conversation so far. A response that is not accepted,
-    such as one that was truncated, rejects its user turn too, and both are tried again with another
-    seed.
+    answers it; the next user turn is elicited with the template's own rendering of the conversation
+    so far. A response that is not accepted, such as one that was truncated, rejects its user turn
+    too, and both are tried again with another seed. A later turn in which the user speaks as the
+    assistant, repeats an earlier turn or says goodbye ends the conversation with that reason, and
+    so does a context that is full: the finished turns stay, and `conversation_end` says why there
+    are no more. Unlike the stock `MagpieGenerator` it never puts an assistant header or a second
+    begin-of-text token before a user's turn.
 
     Attributes:
         llm: The engine that writes the conversations.
@@ -26,9 +32,11 @@ class ConversationGenerator(InstructionGenerator):
         rows_in_flight: Rows that are worked on at once, at least 1. It does not change the rows.
         system_prompts: System prompts by key; each row draws one. Without any the model is prompted
             with nothing at all, the paper's way. An empty text is a share without system prompt.
-        system_prompt_weights: How often each key is drawn, relative to the others, above 0. A key
-            without a weight counts 1.
+        system_prompt_weights: How often each key is drawn, relative to the others, at least 0, not
+            all 0. A key without a weight counts 1.
         instruction_sampling: How instructions are sampled, by default at temperature 1 and top_p 1.
+        instruction_mix: Several ways to sample instructions by key, each with its weight; each row
+            draws one. Without any, all rows use `instruction_sampling`.
         early_stop_on_newline: Whether an instruction ends at its first newline, as in the paper's
             scripts. By default it may have several lines.
         max_attempts: Attempts at a turn before its row is dropped, at least 1.
@@ -36,8 +44,11 @@ class ConversationGenerator(InstructionGenerator):
         max_chars: Characters of the longest accepted instruction, at least 1.
         n_turns: User turns, each with a response, per row, at least 1. The columns `instruction`
             and `response` hold the first turn, `messages` all of them.
-        include_system_prompt: Whether responses see the system prompt and `messages` hold it. By
-            default it steers user turns only, and `messages` is exactly what was answered.
+        multi_turn_prompt: What steers user turns after the first, behind the row's own system
+            prompt; by default that the user goes on with related questions. An empty text is
+            nothing, as for a model whose template has no place for a system prompt.
+        include_system_prompt: Whether responses see what steers the user turns and `messages` hold
+            it. By default they do not, and `messages` is exactly what was answered.
         response_sampling: How responses are sampled, by default greedily.
 
     Runtime parameters:
@@ -50,7 +61,8 @@ class ConversationGenerator(InstructionGenerator):
         - `min_chars`: Characters of the shortest accepted instruction.
         - `max_chars`: Characters of the longest accepted instruction.
         - `n_turns`: User turns, each with a response, per row.
-        - `include_system_prompt`: Whether responses see the system prompt and messages hold it.
+        - `multi_turn_prompt`: What steers user turns after the first.
+        - `include_system_prompt`: Whether responses see what steers the user turns.
 
     Output columns:
         - uuid (`string`): The row's id: the same for the same model, settings, seed and row number.
@@ -60,6 +72,13 @@ class ConversationGenerator(InstructionGenerator):
         - instruction (`string`): The first user message, sanitised.
         - response (`string`): The answer to the instruction.
         - messages (`list<struct>`): The whole conversation, oldest message first.
+        - turns (`int64`): Finished turns of the conversation: a user message and its answer each.
+        - conversation_end (`string`): Why the conversation has fewer turns than asked for, "" when
+            it has them all.
+        - follow_up_similarity (`list<float64>`): For each later turn that was generated,
+            its similarity to what was said before.
+        - follow_up_related (`list<bool>`): For each later turn that was generated, whether it
+            belongs to what was said before.
         - gen_input_configs (`struct`): How the instruction was sampled: settings, the attempt's
             seed, the pre-query template.
         - gen_response_configs (`struct`): How the response was sampled.
@@ -115,8 +134,11 @@ class ConversationGenerator(InstructionGenerator):
     """
 
     n_turns: Count = Field(default=1, description="User turns, each with a response, per row.")
+    multi_turn_prompt: Tunable[str] = Field(
+        default_factory=multi_turn_prompt, description="What steers user turns after the first."
+    )
     include_system_prompt: Tunable[bool] = Field(
-        default=False, description="Whether responses see the system prompt and messages hold it."
+        default=False, description="Whether responses see what steers the user turns."
     )
     response_sampling: ResponseSampling = Field(default_factory=ResponseSampling)
 
@@ -126,9 +148,14 @@ class ConversationGenerator(InstructionGenerator):
         return columns.written_by("ConversationGenerator")
 
     def _plan(self) -> Plan:
-        return replace(
-            super()._plan(),
-            response=self.response_sampling.role_of_answers(self.llm.template),
-            n_turns=self.n_turns,
+        plan, template = super()._plan(), self.llm.template
+        steering = usable_multi_turn_prompt(
+            template, self.multi_turn_prompt, self.n_turns, self._logger.warning
+        )
+        turns = replace(
+            plan.turns,
+            response=self.response_sampling.role_of_answers(template),
+            multi_turn_prompt=steering,
             include_system_prompt=self.include_system_prompt,
         )
+        return replace(plan, turns=turns, n_turns=self.n_turns)

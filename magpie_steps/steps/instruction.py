@@ -10,10 +10,17 @@ from pydantic import Field, PrivateAttr
 from magpie_steps import columns
 from magpie_steps.dataflow import flow
 from magpie_steps.engines.base import Engine
-from magpie_steps.steps.answers import Role, Row
+from magpie_steps.steps.answers import Row
 from magpie_steps.steps.progress import Progress
 from magpie_steps.steps.rows import Plan, RowWriter
-from magpie_steps.steps.settings import Count, SamplingSettings, Seed, Tunable
+from magpie_steps.steps.settings import (
+    Count,
+    SamplingSettings,
+    Seed,
+    Tunable,
+    WeightedSampling,
+)
+from magpie_steps.steps.turns import TurnPlan
 
 if TYPE_CHECKING:
     from distilabel.typing import GeneratorStepOutput
@@ -37,9 +44,11 @@ class InstructionGenerator(GeneratorStep):
         rows_in_flight: Rows that are worked on at once, at least 1. It does not change the rows.
         system_prompts: System prompts by key; each row draws one. Without any the model is prompted
             with nothing at all, the paper's way. An empty text is a share without system prompt.
-        system_prompt_weights: How often each key is drawn, relative to the others, above 0. A key
-            without a weight counts 1.
+        system_prompt_weights: How often each key is drawn, relative to the others, at least 0, not
+            all 0. A key without a weight counts 1.
         instruction_sampling: How instructions are sampled, by default at temperature 1 and top_p 1.
+        instruction_mix: Several ways to sample instructions by key, each with its weight; each row
+            draws one. Without any, all rows use `instruction_sampling`.
         early_stop_on_newline: Whether an instruction ends at its first newline, as in the paper's
             scripts. By default it may have several lines.
         max_attempts: Attempts at an instruction before its row is dropped, at least 1.
@@ -117,10 +126,11 @@ class InstructionGenerator(GeneratorStep):
     batch_size: Count = Field(default=1000, description="Rows per batch between steps.")
     rows_in_flight: Count = Field(default=256, description="Rows that are worked on at once.")
     system_prompts: dict[str, str] = Field(default_factory=dict)
-    system_prompt_weights: dict[str, Annotated[float, Field(gt=0.0, allow_inf_nan=False)]] = Field(
+    system_prompt_weights: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = Field(
         default_factory=dict
     )
     instruction_sampling: SamplingSettings = Field(default_factory=SamplingSettings)
+    instruction_mix: dict[str, WeightedSampling] = Field(default_factory=dict)
     early_stop_on_newline: Tunable[bool] = Field(
         default=False, description="Whether an instruction ends at its first newline."
     )
@@ -144,6 +154,12 @@ class InstructionGenerator(GeneratorStep):
             raise ValueError(
                 f"system_prompt_weights names {unknown}, which system_prompts does not have;"
                 f" its keys are {sorted(self.system_prompts)}"
+            )
+        weights = [self.system_prompt_weights.get(key, 1.0) for key in self.system_prompts]
+        if weights and sum(weights) <= 0:
+            raise ValueError(
+                f"system_prompt_weights is {self.system_prompt_weights}: all weights are 0, so no"
+                " system prompt can be drawn; give at least one a weight above 0"
             )
         super().model_post_init(context)
 
@@ -194,22 +210,26 @@ class InstructionGenerator(GeneratorStep):
         """Return what all rows have in common; the engine must be loaded."""
         return Plan(
             names=self.outputs,
-            seed=self.seed,
-            instruction=self._instruction_role(),
-            response=None,
+            turns=TurnPlan(
+                seed=self.seed,
+                response=None,
+                max_attempts=self.max_attempts,
+                multi_turn_prompt="",
+                include_system_prompt=False,
+                min_chars=self.min_chars,
+                max_chars=self.max_chars,
+            ),
+            instructions=[
+                settings.role_of_users(
+                    self.llm.template, stop_on_newline=self.early_stop_on_newline
+                )
+                for settings in [*self.instruction_mix.values()] or [self.instruction_sampling]
+            ],
+            instruction_weights=[way.weight for way in self.instruction_mix.values()] or [1.0],
             n_turns=1,
-            max_attempts=self.max_attempts,
             system_prompts=self.system_prompts,
             weights=self.system_prompt_weights,
-            include_system_prompt=False,
-            min_chars=self.min_chars,
-            max_chars=self.max_chars,
         )
-
-    def _instruction_role(self) -> Role:
-        template, settings = self.llm.template, self.instruction_sampling
-        stops = tuple(template.stop_strings) + (("\n",) if self.early_stop_on_newline else ())
-        return Role(settings.sampling(tuple(template.stop_token_ids), stops), settings.columns())
 
     def _failed_row(self, row: int, error: Exception) -> Row:
         """Return a row that the engine failed to write; the first failure is told in full."""

@@ -1,33 +1,18 @@
 """How does one row come about?
 
-One coroutine per row on one engine: pre-query ids, raw user turn, sanitised instruction, response,
-the next turn. A rejected turn is tried again with another seed; each rejection is counted. Nothing
-here knows about batches or distilabel, and no row knows another.
+One coroutine per row on one engine: the row draws its system prompt and its sampling from its
+number, then gets its turns one by one. Nothing here knows about batches or distilabel, and no row
+knows another.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 from magpie_steps import columns, seeds
-from magpie_steps.conversation import Message, append_turn, start
-from magpie_steps.engines.base import PromptTooLongError
-from magpie_steps.sanitize import sanitize_instruction
-from magpie_steps.steps.answers import (
-    RESPONSE,
-    CanComplete,
-    Role,
-    Row,
-    Written,
-    respond,
-    response_columns,
-)
+from magpie_steps.steps.answers import CanComplete, Role, Row, Written, response_columns
 from magpie_steps.steps.progress import Progress
-from magpie_steps.templates import PromptIds
-
-INSTRUCTION = "instruction"
-"""The role's name in seeds."""
+from magpie_steps.steps.turns import Draft, TurnPlan, TurnWriter, turn_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,168 +21,92 @@ class Plan:
 
     Attributes:
         names: The columns to write.
-        seed: The run's seed.
-        instruction: How user turns are sampled.
-        response: How responses are sampled; with None there are none.
+        turns: What all turns have in common.
+        instructions: How user turns are sampled; each row draws one.
+        instruction_weights: How often each is drawn, relative to the others.
         n_turns: Turns per row, at least 1.
-        max_attempts: Attempts at a turn before the row is dropped, at least 1.
         system_prompts: Texts by key; without any, and with an empty text, nothing steers a row.
         weights: How often each key is drawn, relative to the others, by key; 1 if not given.
-        include_system_prompt: Whether the response sees the system prompt and messages hold it.
-        min_chars: Characters of the shortest accepted instruction.
-        max_chars: Characters of the longest accepted instruction.
     """
 
     names: Sequence[str]
-    seed: int
-    instruction: Role
-    response: Role | None
+    turns: TurnPlan
+    instructions: Sequence[Role]
+    instruction_weights: Sequence[float]
     n_turns: int
-    max_attempts: int
     system_prompts: Mapping[str, str]
     weights: Mapping[str, float]
-    include_system_prompt: bool
-    min_chars: int
-    max_chars: int
-
-
-@dataclass(slots=True)
-class _Draft:
-    """A row in the making; the messages are without the system prompt."""
-
-    row: int
-    key: str
-    system: str
-    messages: list[Message] = field(default_factory=list)
-    rejections: list[str] = field(default_factory=list)
-    attempts: int = 0
-    first: Written | None = None
-    first_response: Written | None = None
 
 
 class RowWriter:
     """Writes a generator's rows, each from its number alone."""
 
     def __init__(self, engine: CanComplete, plan: Plan, progress: Progress) -> None:
-        self._engine = engine
         self._plan = plan
         self._progress = progress
-        self._control_tokens = engine.template.control_tokens
+        self._writer = TurnWriter(engine, plan.turns)
         self._model = engine.model_name
         self._run_key = run_key(engine, plan)
         self._systems = dict(plan.system_prompts) or {"": ""}
         self._keys = list(self._systems)
-        self._cumulative = list(accumulate(plan.weights.get(key, 1.0) for key in self._keys))
+        self._key_steps = list(accumulate(plan.weights.get(key, 1.0) for key in self._keys))
+        self._role_steps = list(accumulate(plan.instruction_weights))
         # Rendering and tokenising cost more than all else here, and a first turn's prompt depends
         # on nothing but the system prompt.
-        self._prompts = {key: self._prompt([], text) for key, text in self._systems.items()}
-        self._configs = {key: self._config(text) for key, text in self._systems.items()}
+        self._prompts = {key: self._writer.prompt([], text) for key, text in self._systems.items()}
+        self._templates = {
+            key: engine.template.pre_query_text((), text or None)
+            for key, text in self._systems.items()
+        }
 
     async def write(self, row: int) -> Row:
         """Return the row with this number, kept or dropped with its reason."""
-        key = self._draw_key(row)
-        draft = _Draft(row, key, self._systems[key])
-        reason = ""
-        for turn in range(self._plan.n_turns):
-            reason = await self._turn(draft, turn)
-            if reason:
-                break
-        finished = self._finish(draft, reason)
-        self._progress.count(finished)
-        return finished
+        key, draft = self._start(row)
+        reason = await self._writer.add(draft, self._prompts[key])
+        while not reason and draft.turns < self._plan.n_turns and self._plan.n_turns > 1:
+            reason = await self._writer.add(draft)
+        return self._finish(key, draft, reason)
 
     def fail(self, row: int) -> Row:
         """Return the row with this number as one that the engine failed to write."""
-        key = self._draw_key(row)
-        finished = self._finish(_Draft(row, key, self._systems[key]), columns.ENGINE_ERROR)
-        self._progress.count(finished)
-        return finished
+        key, draft = self._start(row)
+        return self._finish(key, draft, columns.ENGINE_ERROR)
 
-    async def _turn(self, draft: _Draft, turn: int) -> str:
-        """Add a turn to the draft; return "" or the last attempt's reason."""
-        reason = ""
-        for attempt in range(self._plan.max_attempts):
-            draft.attempts += 1
-            reason = await self._attempt(draft, turn, attempt)
-            if not reason:
-                return ""
-            draft.rejections.append(reason)
-        return reason
+    def _start(self, row: int) -> tuple[str, Draft]:
+        """Return the row's system prompt key and its conversation without turns."""
+        plan, key, role = self._plan, self._keys[0], self._plan.instructions[0]
+        if len(self._keys) > 1 or len(plan.instructions) > 1:
+            chance = seeds.row_random(plan.turns.seed, row)
+            if len(self._keys) > 1:
+                key = chance.choices(self._keys, cum_weights=self._key_steps)[0]
+            role = chance.choices(plan.instructions, cum_weights=self._role_steps)[0]
+        system = self._systems[key]
+        seen = ""
+        if plan.turns.include_system_prompt:
+            seen = self._writer.later_system(system) if plan.n_turns > 1 else system
+        return key, Draft(row, role, system=system, response_system=seen)
 
-    async def _attempt(self, draft: _Draft, turn: int, attempt: int) -> str:
-        """Add a turn to the draft if it is accepted; return "" or why it is not."""
-        written = await self._instruction(draft, turn, attempt)
-        if turn == 0:
-            draft.first = written
-        if written.reason:
-            return columns.instruction_reason(written.reason)
-        messages = append_turn(draft.messages, written.text)
-        if self._plan.response is not None:
-            seed = seeds.call_seed(self._plan.seed, draft.row, RESPONSE, turn, attempt)
-            system = draft.system if self._plan.include_system_prompt else ""
-            answer = await respond(
-                self._engine, [*start(system), *messages], self._plan.response, seed
-            )
-            if turn == 0:
-                draft.first_response = answer
-            if answer.reason:
-                return columns.response_reason(answer.reason)
-            messages = append_turn(draft.messages, written.text, answer.text)
-        draft.messages = messages
-        return ""
+    def _finish(self, key: str, draft: Draft, reason: str) -> Row:
+        """Return the draft as a row; a dropped one has no texts but keeps its evidence.
 
-    async def _instruction(self, draft: _Draft, turn: int, attempt: int) -> Written:
-        """Return a user turn after the draft's messages."""
+        A row is dropped without a finished turn. Later, what ends a conversation leaves its turns.
+        """
         plan = self._plan
-        seed = seeds.call_seed(plan.seed, draft.row, INSTRUCTION, turn, attempt)
-        prompt = self._prompt(draft.messages, draft.system) if turn else self._prompts[draft.key]
-        try:
-            done = await self._engine.complete(
-                prompt.ids, replace(plan.instruction.sampling, seed=seed)
-            )
-        except PromptTooLongError:
-            return Written("", columns.PROMPT_TOO_LONG, seed)
-        raw = self._engine.template.clean_query(done.text, prompt.healed_suffix)
-        clean = sanitize_instruction(
-            raw,
-            finish_reason=done.finish_reason,
-            control_tokens=self._control_tokens,
-            min_chars=plan.min_chars,
-            max_chars=plan.max_chars,
-        )
-        return Written(
-            clean.text, clean.reason or "", seed, raw, done.finish_reason, done.completion_tokens
-        )
-
-    def _prompt(self, messages: Sequence[Message], system: str) -> PromptIds:
-        return self._engine.template.pre_query_ids(messages, system or None)
-
-    def _config(self, system: str) -> dict[str, Any]:
-        """Return the part of gen_input_configs that rows with a system prompt share."""
-        return {
-            **self._plan.instruction.columns,
-            "pre_query_template": self._engine.template.pre_query_text((), system or None),
-            "input_generator": self._model,
-        }
-
-    def _draw_key(self, row: int) -> str:
-        if len(self._keys) == 1:
-            return self._keys[0]
-        chance = seeds.row_random(self._plan.seed, row)
-        return chance.choices(self._keys, cum_weights=self._cumulative)[0]
-
-    def _finish(self, draft: _Draft, drop_reason: str) -> Row:
-        """Return the draft as a row; a dropped one has no texts but keeps its evidence."""
-        plan, kept = self._plan, not drop_reason
+        kept = not reason or draft.turns > 0
         first = draft.first or Written("", "", 0)
         instruction = first.text if kept else ""
         finished = {
             "uuid": seeds.row_uuid(self._run_key, draft.row),
             "row": draft.row,
             "model": self._model,
-            "system_prompt_key": draft.key,
+            "system_prompt_key": key,
             "instruction": instruction,
-            "gen_input_configs": {**self._configs[draft.key], "seed": first.seed},
+            "gen_input_configs": {
+                **draft.instruction.columns,
+                "pre_query_template": self._templates[key],
+                "input_generator": self._model,
+                "seed": first.seed,
+            },
             "instruction_raw": first.raw,
             "instruction_finish_reason": first.finish_reason,
             "instruction_tokens": first.tokens,
@@ -205,28 +114,33 @@ class RowWriter:
             "instruction_rejections": draft.rejections,
             "instruction_length": len(instruction),
             "keep": kept,
-            "drop_reason": drop_reason,
+            "drop_reason": "" if kept else reason,
         }
-        if plan.response is not None:
-            system = draft.system if plan.include_system_prompt else ""
-            messages = [*start(system), *draft.messages] if kept else []
+        if plan.turns.response is not None:
             answer = draft.first_response or Written("", "", 0)
-            finished |= response_columns(answer, messages, plan.response, self._model)
-        return {name: finished[name] for name in plan.names}
+            messages = draft.whole if kept else []
+            finished |= response_columns(answer, messages, plan.turns.response, self._model)
+            finished |= turn_columns(draft, reason if kept else "")
+        row = {name: finished[name] for name in plan.names}
+        self._progress.count(row)
+        return row
 
 
 def run_key(engine: CanComplete, plan: Plan) -> str:
     """Return what all the rows' content depends on, as a key for their ids."""
+    turns = plan.turns
     return seeds.key_of(
         engine.fingerprint,
         engine.template.template_sha256,
-        plan.seed,
-        plan.instruction.sampling,
-        plan.response and plan.response.sampling,
+        turns.seed,
+        [role.sampling for role in plan.instructions],
+        plan.instruction_weights,
+        turns.response and turns.response.sampling,
         plan.n_turns,
-        plan.max_attempts,
+        turns.max_attempts,
+        turns.multi_turn_prompt,
         sorted(plan.system_prompts.items()),
         sorted(plan.weights.items()),
-        plan.include_system_prompt,
-        (plan.min_chars, plan.max_chars),
+        turns.include_system_prompt,
+        (turns.min_chars, turns.max_chars),
     )

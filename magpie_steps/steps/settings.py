@@ -76,6 +76,26 @@ class SamplingSettings(RuntimeParametersMixin, BaseModel):
             "max_new_tokens": self.max_new_tokens,
         }
 
+    def role_of_users(self, template: PreQueryTemplate, *, stop_on_newline: bool) -> Role:
+        """Return how a model with this template writes user turns."""
+        stops = tuple(template.stop_strings) + (("\n",) if stop_on_newline else ())
+        return Role(self.sampling(tuple(template.stop_token_ids), stops), self.columns())
+
+
+class WeightedSampling(SamplingSettings):
+    """One of several ways to sample a role's text.
+
+    Attributes:
+        temperature: 0 to 10, 0 is greedy.
+        top_p: Share of probability that is sampled from, above 0, at most 1; 1 is all of it.
+        top_k: Number of tokens that are sampled from, 0 is all of them.
+        min_p: Least probability of a token relative to the likeliest one, 0 to 1; 0 is off.
+        max_new_tokens: Most tokens that are generated; a text that needs more is truncated.
+        weight: How often it is drawn, relative to the others, above 0.
+    """
+
+    weight: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+
 
 class ResponseSampling(SamplingSettings):
     """How responses are sampled: by default greedily, as in the paper."""

@@ -1,0 +1,104 @@
+"""How is a given conversation continued?
+
+One coroutine per row on one engine. What is no conversation is dropped with its reason and costs no
+model call; what cannot be continued keeps its finished turns and says why there are no more.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from magpie_steps import columns
+from magpie_steps.conversation import USER, Message, find_fault, take_system
+from magpie_steps.steps.answers import CanComplete, Role, Row, row_number
+from magpie_steps.steps.progress import Progress
+from magpie_steps.steps.turns import Draft, TurnPlan, TurnWriter, turn_columns
+
+
+class ContinuationWriter:
+    """Adds turns to rows that have messages."""
+
+    def __init__(
+        self,
+        engine: CanComplete,
+        plan: TurnPlan,
+        instruction: Role,
+        n_turns: int,
+        progress: Progress,
+    ) -> None:
+        self._plan = plan
+        self._instruction = instruction
+        self._n_turns = n_turns
+        self._progress = progress
+        self._writer = TurnWriter(engine, plan)
+        self._config = {
+            **instruction.columns,
+            "seed": plan.seed,
+            "continuation_generator": engine.model_name,
+        }
+
+    async def write(self, row: Row) -> Row:
+        """Return the row with its conversation continued."""
+        if row.get("keep") is False:
+            return self.drop(row, row.get("drop_reason") or columns.NO_INSTRUCTION)
+        fault = find_fault(row.get("messages"))
+        if fault:
+            return self.drop(row, fault)
+        draft = self._start(row, _plain(row))
+        before = draft.turns
+        reason = await self._continue(draft)
+        if draft.turns == before and reason.endswith(columns.BAD_MESSAGES):
+            return self.drop(row, columns.BAD_MESSAGES)
+        return self._finish(row, draft, reason, "" if draft.turns else reason)
+
+    def drop(self, row: Row, reason: str) -> Row:
+        """Return the row without a continuation and with the reason."""
+        draft = Draft(0, self._instruction)
+        if not find_fault(row.get("messages")):
+            draft = self._start(row, _plain(row))
+        return self._finish(row, draft, "", reason)
+
+    def _start(self, row: Row, messages: list[Message]) -> Draft:
+        system, turns = take_system(messages)
+        seen = self._writer.later_system(system) if self._plan.include_system_prompt else system
+        return Draft(
+            row_number(row, messages),
+            self._instruction,
+            system=system,
+            messages=turns,
+            response_system=seen,
+        )
+
+    async def _continue(self, draft: Draft) -> str:
+        """Answer what waits for an answer and add the turns; return "" or why some are missing."""
+        if draft.messages[-1]["role"] == USER:
+            reason = await self._writer.answer_last(draft)
+            if reason:
+                draft.messages = draft.messages[:-1]
+                return reason
+        wanted = draft.turns + self._n_turns
+        reason = ""
+        while not reason and draft.turns < wanted:
+            reason = await self._writer.add(draft)
+        return reason
+
+    def _finish(self, row: Row, draft: Draft, reason: str, drop_reason: str) -> Row:
+        finished = {
+            **row,
+            "messages": draft.whole,
+            **turn_columns(draft, reason),
+            "gen_continuation_configs": self._config,
+            "instruction_attempts": (row.get("instruction_attempts") or 0) + draft.attempts,
+            "instruction_rejections": [
+                *(row.get("instruction_rejections") or ()),
+                *draft.rejections,
+            ],
+            "keep": not drop_reason,
+            "drop_reason": drop_reason,
+        }
+        self._progress.count({**finished, "instruction_rejections": draft.rejections})
+        return finished
+
+
+def _plain(row: Mapping[str, Any]) -> list[Message]:
+    """Return a row's messages with role and text alone; datasets add keys of their own."""
+    return [{"role": each["role"], "content": each["content"]} for each in row["messages"]]

@@ -1,0 +1,212 @@
+"""A step that continues conversations, whoever wrote them."""
+
+from typing import TYPE_CHECKING
+
+from distilabel.steps import Step, StepInput
+from pydantic import Field, PrivateAttr
+
+from magpie_steps import columns
+from magpie_steps.dataflow import flow
+from magpie_steps.engines.base import Engine
+from magpie_steps.prompts import multi_turn_prompt
+from magpie_steps.steps.answers import Row
+from magpie_steps.steps.continuations import ContinuationWriter
+from magpie_steps.steps.progress import Progress
+from magpie_steps.steps.settings import Count, ResponseSampling, SamplingSettings, Seed, Tunable
+from magpie_steps.steps.turns import TurnPlan, usable_multi_turn_prompt
+
+if TYPE_CHECKING:
+    from distilabel.typing import StepOutput
+
+
+class ContinueConversation(Step):
+    """Adds turns to each row's conversation: the model writes the next user turn, then answers it.
+
+    Any rows with `messages` will do, ours or those of a dataset from the Hub. The next user turn is
+    elicited with the template's own rendering of the conversation. A conversation that waits for an
+    answer is answered first. A turn in which the user speaks as the assistant, repeats an earlier
+    turn or says goodbye ends the conversation, and so does a context that is full: the finished
+    turns stay, and `conversation_end` says why there are no more. A row whose messages are no
+    conversation is dropped with its reason and harms no other.
+
+    Attributes:
+        llm: The engine that writes both sides.
+        n_turns: User turns to add, each with a response, at least 1.
+        seed: The run's seed, at least 0; everything random follows from it and the row.
+        input_batch_size: Rows per batch between steps, at least 1. It does not change the rows.
+        rows_in_flight: Rows that are worked on at once, at least 1. It does not change the rows.
+        instruction_sampling: How user turns are sampled, by default at temperature 1 and top_p 1.
+        early_stop_on_newline: Whether a user turn ends at its first newline, as in the paper's
+            scripts. By default it may have several lines.
+        response_sampling: How responses are sampled, by default greedily.
+        max_attempts: Attempts at a turn before the conversation ends, at least 1.
+        min_chars: Characters of the shortest accepted user turn, at least 1.
+        max_chars: Characters of the longest accepted user turn, at least 1.
+        multi_turn_prompt: What steers user turns, behind the conversation's own system prompt. An
+            empty text is nothing, as for a model whose template has no place for a system prompt.
+        include_system_prompt: Whether responses see what steers the user turns and `messages` hold
+            it. The conversation's own system prompt they always see.
+
+    Runtime parameters:
+        - `n_turns`: User turns to add, each with a response.
+        - `seed`: The run's seed.
+        - `input_batch_size`: Rows per batch between steps.
+        - `rows_in_flight`: Rows that are worked on at once.
+        - `early_stop_on_newline`: Whether a user turn ends at its first newline.
+        - `max_attempts`: Attempts at a turn before the conversation ends.
+        - `min_chars`: Characters of the shortest accepted user turn.
+        - `max_chars`: Characters of the longest accepted user turn.
+        - `multi_turn_prompt`: What steers the user turns.
+        - `include_system_prompt`: Whether responses see what steers the user turns.
+
+    Input columns:
+        - messages (`list<struct>`): The conversation so far, oldest message first.
+        - keep (`bool`): Whether to continue the row; true if there is no such column.
+        - drop_reason (`string`): Why the row is not kept.
+        - row (`int64`): The row's number, which seeds its turns; by default the messages do.
+
+    Output columns:
+        - messages (`list<struct>`): The whole conversation, oldest message first.
+        - turns (`int64`): Finished turns of the conversation: a user message and its answer each.
+        - conversation_end (`string`): Why the conversation has fewer turns than asked for, "" when
+            it has them all.
+        - follow_up_similarity (`list<float64>`): For each later turn that was generated,
+            its similarity to what was said before.
+        - follow_up_related (`list<bool>`): For each later turn that was generated, whether it
+            belongs to what was said before.
+        - gen_continuation_configs (`struct`): How the added user turns were sampled: settings, the
+            step's seed, the model.
+        - instruction_attempts (`int64`): User turns that were generated for the row, in all turns
+            together.
+        - instruction_rejections (`list<string>`): Why each rejected attempt was rejected, in order.
+        - keep (`bool`): Whether the row is complete and accepted.
+        - drop_reason (`string`): Why the row is not kept, "" when it is.
+
+    Categories:
+        - chat-generation
+        - text-generation
+
+    References:
+        - [Magpie](https://arxiv.org/abs/2406.08464)
+
+    Examples:
+        Add a turn to a conversation without a model:
+
+        ```python
+        from magpie_steps import ContinueConversation, ScriptedEngine
+
+        step = ContinueConversation(llm=ScriptedEngine())
+        step.load()
+        said = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hi!"}]
+        rows = next(step.process([{"messages": said}, {"messages": None}]))
+        print([(row["turns"], row["drop_reason"]) for row in rows])
+        # [(2, ''), (0, 'messages_missing')]
+        step.unload()
+        ```
+
+    Citations:
+        ```
+        @misc{xu2024magpie,
+            title={Magpie: Alignment Data Synthesis from Scratch by Prompting Aligned LLMs with
+                Nothing},
+            author={Zhangchen Xu and Fengqing Jiang and Luyao Niu and Yuntian Deng and
+                Radha Poovendran and Yejin Choi and Bill Yuchen Lin},
+            year={2024},
+            eprint={2406.08464},
+            archivePrefix={arXiv},
+            primaryClass={cs.CL}
+        }
+        ```
+    """
+
+    llm: Engine
+    n_turns: Count = Field(default=1, description="User turns to add, each with a response.")
+    seed: Seed = Field(default=0, description="The run's seed.")
+    input_batch_size: Count = Field(default=1000, description="Rows per batch between steps.")
+    rows_in_flight: Count = Field(default=256, description="Rows that are worked on at once.")
+    instruction_sampling: SamplingSettings = Field(default_factory=SamplingSettings)
+    early_stop_on_newline: Tunable[bool] = Field(
+        default=False, description="Whether a user turn ends at its first newline."
+    )
+    response_sampling: ResponseSampling = Field(default_factory=ResponseSampling)
+    max_attempts: Count = Field(
+        default=10, description="Attempts at a turn before the conversation ends."
+    )
+    min_chars: Count = Field(
+        default=3, description="Characters of the shortest accepted user turn."
+    )
+    max_chars: Count = Field(
+        default=8000, description="Characters of the longest accepted user turn."
+    )
+    multi_turn_prompt: Tunable[str] = Field(
+        default_factory=multi_turn_prompt, description="What steers the user turns."
+    )
+    include_system_prompt: Tunable[bool] = Field(
+        default=False, description="Whether responses see what steers the user turns."
+    )
+
+    _writer: ContinuationWriter | None = PrivateAttr(default=None)
+    _failures: int = PrivateAttr(default=0)
+
+    @property
+    def inputs(self) -> dict[str, bool]:
+        """The columns that the step reads."""
+        return {"messages": True, "keep": False, "drop_reason": False, "row": False}
+
+    @property
+    def outputs(self) -> list[str]:
+        """The columns that the step writes."""
+        return columns.written_by("ContinueConversation")
+
+    def load(self) -> None:
+        """Load the engine and prepare what all rows share."""
+        super().load()
+        self.llm.load()
+        template = self.llm.template
+        steering = usable_multi_turn_prompt(
+            template, self.multi_turn_prompt, self.n_turns + 1, self._logger.warning
+        )
+        plan = TurnPlan(
+            seed=self.seed,
+            response=self.response_sampling.role_of_answers(template),
+            max_attempts=self.max_attempts,
+            multi_turn_prompt=steering,
+            include_system_prompt=self.include_system_prompt,
+            min_chars=self.min_chars,
+            max_chars=self.max_chars,
+        )
+        users = self.instruction_sampling.role_of_users(
+            template, stop_on_newline=self.early_stop_on_newline
+        )
+        progress = Progress(0, self._logger.info, lambda: self.llm.stats.completion_tokens)
+        self._writer = ContinuationWriter(self.llm, plan, users, self.n_turns, progress)
+
+    def unload(self) -> None:
+        """Unload the engine."""
+        self._writer = None
+        self.llm.unload()
+        super().unload()
+
+    def process(self, inputs: StepInput) -> "StepOutput":
+        """Yield the rows with their conversations continued, in order.
+
+        Args:
+            inputs: The rows.
+
+        Yields:
+            As many rows, each with the columns of `outputs`.
+        """
+        writer = self._writer
+        if writer is None:
+            raise RuntimeError(f"step {self.name!r} is not loaded; call load() before process()")
+        yield list(
+            flow(inputs, writer.write, window=self.rows_in_flight, on_error=self._failed_row)
+        )
+
+    def _failed_row(self, row: Row, error: Exception) -> Row:
+        """Return a row that the engine failed to continue; the first failure is told in full."""
+        if not self._failures:
+            self._logger.error(f"row failed: {type(error).__name__}: {error}")
+        self._failures += 1
+        assert self._writer is not None
+        return self._writer.drop(row, columns.ENGINE_ERROR)
