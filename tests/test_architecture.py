@@ -18,6 +18,7 @@ PURE = {
     "boundary",
     "columns",
     "conversation",
+    "decoding",
     "follow_ups",
     "probes",
     "prompts",
@@ -43,6 +44,7 @@ LAYERS = {
     "provenance": 3,
     "resume": 3,
     "running": 4,
+    "job": 5,
     "readme": 5,
 }
 """How high a module stands; it imports from its own height or from below."""
