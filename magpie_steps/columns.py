@@ -40,10 +40,14 @@ INSTRUCTION_REASONS = (
 RESPONSE_REASONS = ("empty", "whitespace", "template_tokens", "truncated", "control_characters")
 """Why a response is rejected, as `magpie_steps.sanitize` names it."""
 
+BASE_RESPONSE_REASONS = ("empty", "whitespace", "template_tokens", "control_characters")
+"""Why a base response is rejected; one that ran out of tokens is kept, as base models ramble."""
+
 PROMPT_TOO_LONG = "prompt_too_long"
 ENGINE_ERROR = "engine_error"
 NO_INSTRUCTION = "no_instruction"
 BAD_MESSAGES = "bad_messages"
+RESPONSES_TOO_FEW = "responses_too_few"
 
 
 def instruction_reason(reason: str) -> str:
@@ -56,18 +60,38 @@ def response_reason(reason: str) -> str:
     return f"response_{reason}"
 
 
+def base_response_reason(reason: str) -> str:
+    """Return the word for a rejected base response, as rows carry it."""
+    return f"base_response_{reason}"
+
+
 REJECTIONS: tuple[str, ...] = (
     *(instruction_reason(reason) for reason in (*INSTRUCTION_REASONS, PROMPT_TOO_LONG)),
     *(response_reason(reason) for reason in (*RESPONSE_REASONS, PROMPT_TOO_LONG, BAD_MESSAGES)),
 )
 """Why an attempt at a turn is rejected."""
 
-DROP_REASONS: tuple[str, ...] = (*REJECTIONS, ENGINE_ERROR, NO_INSTRUCTION, BAD_MESSAGES)
+BASE_REJECTIONS: tuple[str, ...] = tuple(
+    base_response_reason(reason)
+    for reason in (*BASE_RESPONSE_REASONS, PROMPT_TOO_LONG, BAD_MESSAGES)
+)
+"""Why a row has no base response."""
+
+DROP_REASONS: tuple[str, ...] = (
+    *REJECTIONS,
+    *BASE_REJECTIONS,
+    RESPONSES_TOO_FEW,
+    ENGINE_ERROR,
+    NO_INSTRUCTION,
+    BAD_MESSAGES,
+)
 """Why a row is not kept."""
 
 GENERATORS = "InstructionGenerator, ConversationGenerator"
 RESPONDERS = "ConversationGenerator, GenerateResponse"
-EVERY = "InstructionGenerator, ConversationGenerator, GenerateResponse"
+BASE = "BaseResponse"
+SAMPLERS = "SampleResponses"
+EVERY = f"{GENERATORS}, GenerateResponse, {BASE}, {SAMPLERS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +161,66 @@ COLUMNS: tuple[Column, ...] = (
         "top_k 0 is off, temperature 0 is greedy",
         RESPONDERS,
         "How the response was sampled.",
+    ),
+    Column("base_response", "string", "", "text", BASE, "The base model's answer, cut at its end."),
+    Column(
+        "base_response_raw", "string", "", "text", BASE, "The answer as the base model wrote it."
+    ),
+    Column(
+        "base_response_finish_reason",
+        "string",
+        "",
+        'stop, length, ""',
+        BASE,
+        "Why the base model ended its answer.",
+    ),
+    Column(
+        "base_response_tokens",
+        "int64",
+        "tokens",
+        ">= 0",
+        BASE,
+        "Tokens generated for the base response, the stop included.",
+    ),
+    Column(
+        "gen_base_configs",
+        {**_CONFIG, "prompt_style": "string", "base_generator": "string"},
+        "",
+        "top_k 0 is off, temperature 0 is greedy",
+        BASE,
+        "How the base model was asked: settings, the prompt's style, the model.",
+    ),
+    Column(
+        "responses",
+        ["string"],
+        "",
+        "texts",
+        SAMPLERS,
+        "The accepted ones of several answers to the same conversation.",
+    ),
+    Column(
+        "responses_tokens",
+        ["int64"],
+        "tokens",
+        ">= 0",
+        SAMPLERS,
+        "Tokens generated for each of the responses, the stop token included.",
+    ),
+    Column(
+        "responses_rejections",
+        ["string"],
+        "",
+        "response_<reason>",
+        SAMPLERS,
+        "Why each rejected answer was rejected, in order.",
+    ),
+    Column(
+        "gen_responses_configs",
+        {**_CONFIG, "output_generator": "string"},
+        "",
+        "top_k 0 is off",
+        SAMPLERS,
+        "How the responses were sampled; the seed is the first answer's.",
     ),
     Column(
         "instruction_raw",
@@ -208,7 +292,8 @@ COLUMNS: tuple[Column, ...] = (
         "drop_reason",
         "string",
         "",
-        "instruction_<reason>, response_<reason>, engine_error, no_instruction, bad_messages",
+        "instruction_<reason>, response_<reason>, base_response_<reason>, responses_too_few,"
+        " engine_error, no_instruction, bad_messages",
         EVERY,
         'Why the row is not kept, "" when it is.',
     ),

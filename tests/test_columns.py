@@ -4,6 +4,7 @@ from typing import get_args
 import pyarrow as pa
 import pytest
 
+import magpie_steps
 from magpie_steps import columns
 from magpie_steps.publish import arrow_schema
 from magpie_steps.sanitize import InstructionReason
@@ -52,6 +53,8 @@ def test_arrow_types_match_the_type_text():
         ("InstructionGenerator", "instruction", "response"),
         ("ConversationGenerator", "response", None),
         ("GenerateResponse", "response", "instruction"),
+        ("BaseResponse", "base_response", "response"),
+        ("SampleResponses", "responses", "response"),
     ],
 )
 def test_written_by(component, has, lacks):
@@ -61,16 +64,23 @@ def test_written_by(component, has, lacks):
     assert {"keep", "drop_reason"} <= set(names)
 
 
-def test_instruction_and_response_together_write_every_column():
+def test_instruction_and_response_together_write_what_a_conversation_has():
     both = {*columns.written_by("InstructionGenerator"), *columns.written_by("GenerateResponse")}
-    assert both == set(columns.NAMES) == set(columns.written_by("ConversationGenerator"))
+    assert both == set(columns.written_by("ConversationGenerator"))
+
+
+def test_every_column_is_written_by_exported_steps():
+    for column in columns.COLUMNS:
+        assert set(column.producer.split(", ")) <= set(magpie_steps.__all__), column.name
 
 
 def test_reasons_are_those_of_the_sanitiser():
     assert set(columns.INSTRUCTION_REASONS) == set(get_args(InstructionReason))
     assert set(columns.RESPONSE_REASONS) <= set(columns.INSTRUCTION_REASONS)
     assert columns.instruction_reason("truncated") in columns.REJECTIONS
+    assert set(columns.BASE_RESPONSE_REASONS) == set(columns.RESPONSE_REASONS) - {"truncated"}
     assert columns.response_reason("truncated") in columns.REJECTIONS
+    assert columns.base_response_reason("empty") in columns.DROP_REASONS
     assert len(set(columns.DROP_REASONS)) == len(columns.DROP_REASONS)
 
 

@@ -146,8 +146,8 @@ class Engine(LLM, ABC):
     """A distilabel `LLM` that can also continue a raw prompt of token ids.
 
     Subclasses write `load`, `unload`, `model_name`, `fingerprint`, `template`, `max_model_len`,
-    `encode` and `_complete`. Fields are configuration; whatever is heavy is made in `load()`, so that an engine
-    can be pickled before.
+    `encode` and `_complete`. Fields are configuration; whatever is heavy is made in `load()`, so
+    that an engine can be pickled before.
     """
 
     _books: _Books = PrivateAttr(default_factory=_Books)

@@ -103,7 +103,7 @@ class RowWriter:
             if reason:
                 break
         finished = self._finish(draft, reason)
-        self._progress.count(finished)
+        self._progress.count(finished, draft.rejections)
         return finished
 
     def fail(self, row: int) -> Row:
