@@ -69,7 +69,7 @@ def text_styles() -> Mapping[str, TextStyle]:
             before=f"{few_shot_prompt()}\n\n[Question]\n",
             after="\n\n[Answer]\n",
             stop_strings=("[Question]", "[Answer]"),
-            run_on=_line_starting_with(r"\[ *(?:question|answer)\b"),
+            run_on=_line_starting_with(r"\[ *(?:question|answer)(?: *\d+)? *\]"),
         ),
     }
 
