@@ -1,13 +1,17 @@
 """The base model's answer: how it is asked for, where it ends, when its row is dropped."""
 
 import logging
+import pickle
 import sqlite3
 
 import pytest
+import tiny_tokenizers
 from answering import BAD_ROWS, process
+from distilabel.errors import DistilabelUserError
 from distilabel.pipeline import Pipeline
 from pydantic import ValidationError
 from told_engine import ToldEngine
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from magpie_steps import columns
 from magpie_steps.base_prompts import text_styles
@@ -251,6 +255,35 @@ def test_the_same_journal_generates_nothing_twice(tmp_path):
     assert (found.generated, found.replayed) == (0, 20)
 
 
+# Models
+
+
+def test_a_base_model_without_chat_template_is_asked_in_plain_text(tmp_path):
+    tokenizer = pickle.loads(pickle.dumps(tiny_tokenizers.llama_style()))
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    config = LlamaConfig(
+        vocab_size=600,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=2048,
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    fields = {"llm": TransformersEngine(model=str(tmp_path), max_rows_in_flight=2)}
+    fields |= {"sampling": {"max_new_tokens": 4}}
+    for style in text_styles():
+        step = BaseResponse(name="step", prompt_style=style, **fields)
+        (row,) = process(step, [ASKED])
+        assert row["base_response_tokens"] > 0
+        assert row["drop_reason"] != "engine_error"
+    step = BaseResponse(name="step", prompt_style="template", **fields)
+    with pytest.raises(DistilabelUserError, match=r"no chat template.*chat_template="):
+        step.load()
+    step.unload()
+
+
 # In a pipeline
 
 
@@ -264,17 +297,17 @@ def test_the_embedded_base_model_answers_what_the_embedded_chat_model_asks(tmp_p
     def run():
         with Pipeline(name="base") as pipeline:
             instruct, base = (
-                TransformersEngine(model=str(model_path(name)))
+                TransformersEngine(model=str(model_path(name)), max_rows_in_flight=8)
                 for name in ("tiny-instruct", "tiny-base")
             )
-            few_shot = BaseResponse(llm=base, input_batch_size=5)
-            ConversationGenerator(llm=instruct, num_rows=12, batch_size=8) >> few_shot
-        result = run_pipeline(pipeline, work_dir=tmp_path, expected_rows=12)
+            few_shot = BaseResponse(llm=base, input_batch_size=3)
+            ConversationGenerator(llm=instruct, num_rows=6, batch_size=4) >> few_shot
+        result = run_pipeline(pipeline, work_dir=tmp_path, expected_rows=6)
         return result.dataset.to_list()
 
     rows = run()
-    assert [row["row"] for row in rows] == list(range(12))
-    assert sum(row["keep"] for row in rows) >= 10
+    assert [row["row"] for row in rows] == list(range(6))
+    assert sum(row["keep"] for row in rows) >= 4
     for row in rows:
         assert bool(row["base_response"]) == row["keep"]
         assert "[Question]" not in row["base_response"]

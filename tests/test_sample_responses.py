@@ -223,20 +223,21 @@ def test_the_embedded_model_answers_its_own_questions_several_times(tmp_path):
     def run():
         with Pipeline(name="samples") as pipeline:
             ask, answer = (
-                TransformersEngine(model=str(model_path("tiny-instruct"))) for _ in range(2)
+                TransformersEngine(model=str(model_path("tiny-instruct")), max_rows_in_flight=8)
+                for _ in range(2)
             )
-            several = SampleResponses(llm=answer, num_responses=4, input_batch_size=5)
-            ConversationGenerator(llm=ask, num_rows=12, batch_size=8) >> several
-        result = run_pipeline(pipeline, work_dir=tmp_path, expected_rows=12)
+            several = SampleResponses(llm=answer, num_responses=4, input_batch_size=3)
+            ConversationGenerator(llm=ask, num_rows=6, batch_size=4) >> several
+        result = run_pipeline(pipeline, work_dir=tmp_path, expected_rows=6)
         return result.dataset.to_list()
 
     rows = run()
-    assert [row["row"] for row in rows] == list(range(12))
+    assert [row["row"] for row in rows] == list(range(6))
     for row in rows:
         assert len(row["responses"]) == len(row["responses_tokens"])
         assert len(row["responses"]) + len(row["responses_rejections"]) == 4 or not row["keep"]
         assert all(text.strip() for text in row["responses"])
-    assert sum(row["keep"] for row in rows) >= 10
+    assert sum(row["keep"] for row in rows) >= 4
     assert any(len(set(row["responses"])) > 1 for row in rows)
     before = generated(tmp_path)
     assert run() == rows
