@@ -1,8 +1,8 @@
 """What do templates, sanitising, retries and row order cost on top of the engine's own work?
 
 It matters because each later turn is rendered, checked and tokenised before the engine sees it, and
-an engine that waits for that stands idle. Compared are `ConversationGenerator` with conversations of
-three turns on the embedded model, and the very same requests given to the same engine by as many
+an engine that waits for that stands idle. Compared are `ConversationGenerator` with conversations
+of three turns on the embedded model, and the very same requests given to the same engine by as many
 workers with nothing else around them: no templates, no checks, no rows.
 
     python benchmarks/conversation_overhead.py            # 1,000 conversations, minutes

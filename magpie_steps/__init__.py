@@ -11,12 +11,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BaseResponse": "magpie_steps.steps.base_response",
     "ContinueConversation": "magpie_steps.steps.continue_conversation",
     "ConversationGenerator": "magpie_steps.steps.conversation",
     "Engine": "magpie_steps.engines.base",
     "GenerateResponse": "magpie_steps.steps.response",
     "InstructionGenerator": "magpie_steps.steps.instruction",
     "PreQueryTemplate": "magpie_steps.templates",
+    "SampleResponses": "magpie_steps.steps.sample_responses",
     "ScriptedEngine": "magpie_steps.engines.scripted",
     "TransformersEngine": "magpie_steps.engines.transformers",
     "run_pipeline": "magpie_steps.running",
@@ -25,12 +27,14 @@ _HOMES = {
 """Every public name and the module it lives in."""
 
 __all__ = [
+    "BaseResponse",
     "ContinueConversation",
     "ConversationGenerator",
     "Engine",
     "GenerateResponse",
     "InstructionGenerator",
     "PreQueryTemplate",
+    "SampleResponses",
     "ScriptedEngine",
     "TransformersEngine",
     "run_pipeline",

@@ -42,6 +42,8 @@ RESPONSE_REASONS = ("empty", "whitespace", "template_tokens", "truncated", "cont
 
 FOLLOW_UP_REASONS = ("role_forgotten", "repetition", "closing")
 """Why a later user turn is rejected, as `magpie_steps.follow_ups` names it."""
+BASE_RESPONSE_REASONS = ("empty", "whitespace", "template_tokens", "control_characters")
+"""Why a base response is rejected; one that ran out of tokens is kept, as base models ramble."""
 
 PROMPT_TOO_LONG = "prompt_too_long"
 ENGINE_ERROR = "engine_error"
@@ -54,6 +56,7 @@ MESSAGE_FAULTS = (
     "messages_without_text",
 )
 """Why given messages are no conversation, as `magpie_steps.conversation` names it."""
+RESPONSES_TOO_FEW = "responses_too_few"
 
 
 def instruction_reason(reason: str) -> str:
@@ -71,6 +74,11 @@ def follow_up_reason(reason: str) -> str:
     return f"follow_up_{reason}"
 
 
+def base_response_reason(reason: str) -> str:
+    """Return the word for a rejected base response, as rows carry it."""
+    return f"base_response_{reason}"
+
+
 REJECTIONS: tuple[str, ...] = (
     *(
         instruction_reason(reason)
@@ -81,8 +89,16 @@ REJECTIONS: tuple[str, ...] = (
 )
 """Why an attempt at a turn is rejected."""
 
+BASE_REJECTIONS: tuple[str, ...] = tuple(
+    base_response_reason(reason)
+    for reason in (*BASE_RESPONSE_REASONS, PROMPT_TOO_LONG, BAD_MESSAGES)
+)
+"""Why a row has no base response."""
+
 DROP_REASONS: tuple[str, ...] = (
     *REJECTIONS,
+    *BASE_REJECTIONS,
+    RESPONSES_TOO_FEW,
     ENGINE_ERROR,
     NO_INSTRUCTION,
     BAD_MESSAGES,
@@ -119,7 +135,9 @@ def conversation_end(reason: str) -> str:
 GENERATORS = "InstructionGenerator, ConversationGenerator"
 TURN_WRITERS = "ConversationGenerator, ContinueConversation"
 RESPONDERS = "ConversationGenerator, GenerateResponse"
-EVERY = "InstructionGenerator, ConversationGenerator, GenerateResponse, ContinueConversation"
+BASE = "BaseResponse"
+SAMPLERS = "SampleResponses"
+EVERY = f"{GENERATORS}, GenerateResponse, ContinueConversation, {BASE}, {SAMPLERS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +240,66 @@ COLUMNS: tuple[Column, ...] = (
         RESPONDERS,
         "How the response was sampled.",
     ),
+    Column("base_response", "string", "", "text", BASE, "The base model's answer, cut at its end."),
+    Column(
+        "base_response_raw", "string", "", "text", BASE, "The answer as the base model wrote it."
+    ),
+    Column(
+        "base_response_finish_reason",
+        "string",
+        "",
+        'stop, length, ""',
+        BASE,
+        "Why the base model ended its answer.",
+    ),
+    Column(
+        "base_response_tokens",
+        "int64",
+        "tokens",
+        ">= 0",
+        BASE,
+        "Tokens generated for the base response, the stop included.",
+    ),
+    Column(
+        "gen_base_configs",
+        {**_CONFIG, "prompt_style": "string", "base_generator": "string"},
+        "",
+        "top_k 0 is off, temperature 0 is greedy",
+        BASE,
+        "How the base model was asked: settings, the prompt's style, the model.",
+    ),
+    Column(
+        "responses",
+        ["string"],
+        "",
+        "texts",
+        SAMPLERS,
+        "The accepted ones of several answers to the same conversation.",
+    ),
+    Column(
+        "responses_tokens",
+        ["int64"],
+        "tokens",
+        ">= 0",
+        SAMPLERS,
+        "Tokens generated for each of the responses, the stop token included.",
+    ),
+    Column(
+        "responses_rejections",
+        ["string"],
+        "",
+        "response_<reason>",
+        SAMPLERS,
+        "Why each rejected answer was rejected, in order.",
+    ),
+    Column(
+        "gen_responses_configs",
+        {**_CONFIG, "output_generator": "string"},
+        "",
+        "top_k 0 is off",
+        SAMPLERS,
+        "How the responses were sampled; the seed is the first answer's.",
+    ),
     Column(
         "gen_continuation_configs",
         {**_CONFIG, "continuation_generator": "string"},
@@ -300,8 +378,8 @@ COLUMNS: tuple[Column, ...] = (
         "drop_reason",
         "string",
         "",
-        "instruction_<reason>, response_<reason>, engine_error, no_instruction, bad_messages,"
-        " messages_<fault>",
+        "instruction_<reason>, response_<reason>, base_response_<reason>, responses_too_few,"
+        " engine_error, no_instruction, bad_messages, messages_<fault>",
         EVERY,
         'Why the row is not kept, "" when it is.',
     ),

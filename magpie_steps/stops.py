@@ -102,8 +102,17 @@ def control_tokens(scaffold: Scaffold, special: Collection[str]) -> frozenset[st
         scaffold.conversation_end,
         scaffold.system_end,
     )
-    found |= {token for token in special if token.strip() and not token.isalnum()}
-    return frozenset(found - REASONING_TAGS)
+    return frozenset(found - REASONING_TAGS) | _controls_among(special)
+
+
+def special_controls(tokenizer: Any) -> frozenset[str]:
+    """Return the tokenizer's special tokens that may never stand in a text."""
+    return _controls_among(special_texts(tokenizer))
+
+
+def _controls_among(special: Collection[str]) -> frozenset[str]:
+    named = {token for token in special if token.strip() and not token.isalnum()}
+    return frozenset(named - REASONING_TAGS)
 
 
 def vocabulary_of(tokenizer: Any) -> dict[str, int]:

@@ -220,11 +220,16 @@ def problem_of(summary: Summary) -> str:
 
 
 def _calls(row: Mapping[str, Any], rejections: Iterable[str]) -> int:
-    """Return how many completions a row took: one per user turn, one per response to it."""
-    attempts: int = row.get("instruction_attempts") or 0
-    if "response" not in row:
-        return attempts
-    unanswered = sum(reason.startswith(("instruction_", "follow_up_")) for reason in rejections)
-    # A prompt that does not fit is refused before the model sees it.
-    refused = sum(reason.endswith(PROMPT_TOO_LONG) for reason in rejections)
-    return 2 * attempts - unanswered - refused
+    """Return how many completions a row took, as far as its columns tell.
+
+    One per user turn, one per response to it, one base response, and the sampled responses. Of a
+    row that was dropped for too few of those, an accepted one is not counted.
+    """
+    calls: int = row.get("instruction_attempts") or 0
+    if "response" in row:
+        unanswered = ("instruction_", "follow_up_")
+        calls += calls - sum(reason.startswith(unanswered) for reason in rejections)
+        # A prompt that does not fit is refused before the model sees it.
+        calls -= sum(reason.endswith(PROMPT_TOO_LONG) for reason in rejections)
+    calls += bool(row.get("base_response_finish_reason"))
+    return calls + sum(len(row.get(name) or ()) for name in ("responses", "responses_rejections"))

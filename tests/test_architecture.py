@@ -15,6 +15,7 @@ PACKAGE = ROOT / "magpie_steps"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PURE = {
+    "base_prompts",
     "boundary",
     "columns",
     "conversation",

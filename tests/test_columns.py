@@ -55,6 +55,8 @@ def test_arrow_types_match_the_type_text():
         ("InstructionGenerator", "instruction", "response"),
         ("ConversationGenerator", "response", None),
         ("GenerateResponse", "response", "instruction"),
+        ("BaseResponse", "base_response", "response"),
+        ("SampleResponses", "responses", "response"),
     ],
 )
 def test_written_by(component, has, lacks):
@@ -80,7 +82,9 @@ def test_reasons_are_those_of_the_sanitiser():
     assert set(columns.INSTRUCTION_REASONS) == set(get_args(InstructionReason))
     assert set(columns.RESPONSE_REASONS) <= set(columns.INSTRUCTION_REASONS)
     assert columns.instruction_reason("truncated") in columns.REJECTIONS
+    assert set(columns.BASE_RESPONSE_REASONS) == set(columns.RESPONSE_REASONS) - {"truncated"}
     assert columns.response_reason("truncated") in columns.REJECTIONS
+    assert columns.base_response_reason("empty") in columns.DROP_REASONS
     assert len(set(columns.DROP_REASONS)) == len(columns.DROP_REASONS)
 
 

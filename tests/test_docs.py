@@ -107,7 +107,9 @@ def test_files_in_the_map_exist():
 
 
 def test_readme_fits():
-    assert len(README.splitlines()) <= 200
+    """The generated tables grow with the package; what is written by hand should not."""
+    tables = sum(len(part(name).splitlines()) for name in readme.parts())
+    assert len(README.splitlines()) - tables <= 150
 
 
 def test_versions_agree():

@@ -176,6 +176,59 @@ def test_when_the_first_of_equal_requests_is_cancelled_another_takes_over(tmp_pa
     engine.unload()
 
 
+def test_several_completions_come_in_order() -> None:
+    engine = loaded(Slow())
+    samplings = [Sampling(seed=seed) for seed in (3, 1, 2)]
+    assert asyncio.run(engine.complete_all((0, 1), samplings)) == complete(engine, [3, 1, 2])
+    assert asyncio.run(engine.complete_all((0, 1), [])) == []
+
+
+class FailsAtOnce(Slow):
+    """Fails for one seed, before the others are done."""
+
+    async def _complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
+        if sampling.seed == 2:
+            raise ConnectionError("the server went away")
+        return await super()._complete(prompt_ids, sampling)
+
+
+def test_one_failure_among_several_waits_for_the_others_and_keeps_them(tmp_path: Path) -> None:
+    """`asyncio.gather` alone raises at once, and the others' work is lost with the loop."""
+    engine = loaded(FailsAtOnce(), tmp_path / "journal.sqlite")
+    samplings = [Sampling(seed=seed) for seed in range(1, 5)]
+    with pytest.raises(ConnectionError, match="went away"):
+        asyncio.run(engine.complete_all((0, 1), samplings))
+    assert (engine.stats.generated, engine.stats.failed) == (3, 1)
+    engine.unload()
+    again = loaded(Slow(), tmp_path / "journal.sqlite")
+    assert len(asyncio.run(again.complete_all((0, 1), samplings))) == 4
+    assert (again.stats.generated, again.stats.replayed) == (1, 3)
+    again.unload()
+
+
+def test_cancelling_several_completions_cancels_each() -> None:
+    engine = loaded(ScriptedEngine(delay_seconds=60))
+
+    async def main() -> int:
+        samplings = [Sampling(seed=seed) for seed in range(3)]
+        several = asyncio.create_task(engine.complete_all((0, 1), samplings))
+        await asyncio.sleep(0.01)
+        several.cancel()
+        await asyncio.wait([several])
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(main()) == 1
+
+
+def test_a_plain_text_becomes_a_prompt_without_control_tokens() -> None:
+    engine = loaded(ScriptedEngine())
+    prompt = engine.encode("a <user>")
+    assert prompt[0] == 0
+    assert len(prompt) == 1 + len("a <user>")
+    assert 1 not in prompt
+    assert engine.special_tokens == engine.template.control_tokens
+
+
 def test_pickle_keeps_the_journal_and_dump_does_not_show_it(tmp_path: Path) -> None:
     """Steps are pickled into their processes; the journal's place must not change a signature."""
     engine = ScriptedEngine(seed=3)

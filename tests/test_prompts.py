@@ -19,6 +19,12 @@ def test_prompts_are_short_plain_sentences(key):
     assert len(text.split()) <= 25
 
 
+def test_few_shot_examples_are_there_and_end_with_an_answer():
+    text = prompts.few_shot_prompt()
+    assert text.rpartition("\n\n[Answer]\n")[2]
+    assert text == text.strip()
+
+
 def test_callers_get_their_own_copy():
     prompts.category_prompts().clear()
     assert prompts.category_prompts()

@@ -17,6 +17,7 @@ from magpie_steps.steps.response import GenerateResponse
 
 pytestmark = pytest.mark.filterwarnings("ignore:Step .* hasn't received a pipeline")
 GENERATORS = [InstructionGenerator, ConversationGenerator]
+CONVERSATION = columns.written_by("ConversationGenerator")
 
 
 def asks(prompt):
@@ -132,7 +133,7 @@ def test_stopping_early_leaves_no_thread_behind():
 
 def test_a_conversation_row_is_complete():
     step, (row, *_) = generate(num_rows=2, seed=3)
-    assert list(row) == step.outputs == columns.written_by("ConversationGenerator")
+    assert list(row) == step.outputs == CONVERSATION
     assert row["keep"] is True
     assert row["drop_reason"] == ""
     assert row["model"] == "told"
@@ -283,7 +284,7 @@ def test_a_row_that_is_never_accepted_travels_with_its_reason():
         assert row["instruction_raw"] == "So it goes"
         assert row["instruction_attempts"] == 3
         assert row["instruction_rejections"] == ["instruction_truncated"] * 3
-        assert list(row) == list(columns.NAMES)
+        assert list(row) == CONVERSATION
 
 
 def test_a_rejected_response_asks_for_a_fresh_instruction():
@@ -317,7 +318,7 @@ def test_an_engine_failure_costs_its_own_row_only(caplog):
     with caplog.at_level(logging.ERROR):
         _, rows = generate(num_rows=5, script=script)
     assert [row["drop_reason"] for row in rows] == ["", "", "engine_error", "", ""]
-    assert list(rows[2]) == columns.written_by("ConversationGenerator")
+    assert list(rows[2]) == CONVERSATION
     assert "row 2 failed: OSError: no memory" in caplog.text
 
 
@@ -494,19 +495,14 @@ def test_processing_before_loading_is_a_clear_error():
 def test_progress_says_what_matters_every_few_seconds():
     now, lines = [0.0], []
     progress = Progress(10, lines.append, lambda: 500, every_seconds=5, clock=lambda: now[0])
-    kept = {"keep": True, "instruction_rejections": []}
+    kept = {"keep": True}
     for second in range(1, 6):
         now[0] = second
         progress.count(kept)
     assert lines == ["5/10 rows, kept 5, rejected attempts 0, 100 tokens/s, ETA 5.0 s"]
     now[0] = 10
-    progress.count(
-        {
-            "keep": False,
-            "drop_reason": "instruction_empty",
-            "instruction_rejections": ["instruction_empty", "instruction_empty"],
-        }
-    )
+    dropped = {"keep": False, "drop_reason": "instruction_empty"}
+    progress.count(dropped, ["instruction_empty", "instruction_empty"])
     assert lines[1] == (
         "6/10 rows, kept 5, rejected attempts 2 (instruction_empty 2), 50 tokens/s, ETA 6.7 s"
     )

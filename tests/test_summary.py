@@ -116,6 +116,16 @@ def test_the_realised_mix_stands_beside_the_one_asked_for():
     assert lines["  no system prompt"] == "25.0% (asked 25.0%)"
 
 
+def test_base_and_sampled_responses_are_completions_too():
+    base, dropped = {"base_response_finish_reason": "length"}, {"base_response_finish_reason": ""}
+    several = {"responses": ["a", "b"], "responses_rejections": ["response_empty"]}
+    rows = [row(**base, **several), row(**base), row(**dropped, responses=[])]
+    first, *rest = (summarise([each]).model_calls for each in rows)
+    plain = summarise([row()]).model_calls
+    assert first == plain + 1 + 3
+    assert rest == [plain + 1, plain]
+
+
 @pytest.mark.parametrize(
     ("rows", "problem"),
     [

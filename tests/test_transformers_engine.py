@@ -382,6 +382,34 @@ def test_rows_from_several_event_loops_share_the_engine(llama: TransformersEngin
     assert found == dict.fromkeys(range(3), expected)
 
 
+# --- several completions of one prompt ------------------------------------------------------------
+
+
+def test_several_completions_share_one_prefill(folders: dict[str, Path]) -> None:
+    """Positions are counted in every prefill pass, for each prompt that is computed in it."""
+    engine = TransformersEngine(model=str(folders["llama"]))
+    engine.load()
+    runner, computed = engine._loop._runner, []
+    prefill = runner._prefill_chunk
+
+    def counting(slots: list[int], *rest: Any) -> None:
+        computed.append(len(slots) * rest[-1])
+        prefill(slots, *rest)
+
+    runner._prefill_chunk = counting
+    samplings = [Sampling(max_new_tokens=5, seed=seed) for seed in range(5)]
+    first, second = ([*range(start, start + 150)] for start in (20, 200))
+    alone = complete(engine, [(first, samplings[0])])
+    for_one = sum(computed)
+    computed.clear()
+    several = asyncio.run(engine.complete_all(second, samplings))
+    assert sum(computed) == for_one >= 149
+    assert len(set(tokens_of(several))) == 5
+    assert several == one_by_one(engine, [(second, sampling) for sampling in samplings])
+    assert asyncio.run(engine.complete_all(first, samplings[:1])) == alone
+    engine.unload()
+
+
 # --- as a component -----------------------------------------------------------------------------
 
 
@@ -494,7 +522,10 @@ def test_a_model_without_chat_template_serves_raw_prompts_only(tmp_path: Path) -
     save(LlamaForCausalLM(LlamaConfig(**SHAPE)), tokenizer, tmp_path)
     engine = TransformersEngine(model=str(tmp_path))
     engine.load()
-    assert complete(engine, [([20, 30], Sampling(max_new_tokens=3))])[0].token_ids
+    prompt = engine.encode("Hello! What is")
+    assert prompt == (0, *tokenizer.encode("Hello! What is", add_special_tokens=False))
+    assert complete(engine, [(prompt, Sampling(max_new_tokens=3))])[0].token_ids
+    assert {"<|begin_of_text|>", "<|eot_id|>"} <= engine.special_tokens
     with pytest.raises(DistilabelUserError, match=r"no chat template.*chat_template="):
         _ = engine.template
     engine.unload()
@@ -543,9 +574,11 @@ def test_an_id_outside_the_vocabulary_fails_its_own_row_only(
 
 def test_not_loaded_says_so(folders: dict[str, Path]) -> None:
     engine = TransformersEngine(model=str(folders["llama"]))
-    for name in ("fingerprint", "template", "max_model_len"):
+    for name in ("fingerprint", "template", "max_model_len", "special_tokens"):
         with pytest.raises(RuntimeError, match=r"not loaded; call load\(\) first"):
             getattr(engine, name)
+    with pytest.raises(RuntimeError, match=r"not loaded; call load\(\) first"):
+        engine.encode("Hello")
 
 
 # --- drawing and cutting --------------------------------------------------------------------------

@@ -57,6 +57,9 @@ class ToldEngine(Engine):
     def max_model_len(self) -> int:
         return self.context
 
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, split_special_tokens=True))
+
     async def _complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
         prompt = self._tokenizer.decode(list(prompt_ids), skip_special_tokens=False)
         self._asked.append((prompt, sampling))

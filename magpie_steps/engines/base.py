@@ -145,9 +145,9 @@ class _Books:
 class Engine(LLM, ABC):
     """A distilabel `LLM` that can also continue a raw prompt of token ids.
 
-    Subclasses write `load`, `unload`, `model_name`, `fingerprint`, `template`, `max_model_len` and
-    `_complete`. Fields are configuration; whatever is heavy is made in `load()`, so that an engine
-    can be pickled before.
+    Subclasses write `load`, `unload`, `model_name`, `fingerprint`, `template`, `max_model_len`,
+    `encode` and `_complete`. Fields are configuration; whatever is heavy is made in `load()`, so
+    that an engine can be pickled before.
     """
 
     _books: _Books = PrivateAttr(default_factory=_Books)
@@ -166,6 +166,22 @@ class Engine(LLM, ABC):
     @abstractmethod
     def max_model_len(self) -> int:
         """Most tokens that prompt and completion may have together."""
+
+    @property
+    def special_tokens(self) -> frozenset[str]:
+        """Control tokens as texts, which no answer may hold; known after `load()`.
+
+        Engines whose models may lack a chat template say it without one.
+        """
+        return self.template.control_tokens
+
+    @abstractmethod
+    def encode(self, text: str) -> tuple[int, ...]:
+        """A plain text as prompt ids, for a model to continue; needs no chat template.
+
+        BOS comes first if the tokenizer puts one there. A control token that is written in the text
+        is encoded as ordinary text.
+        """
 
     @abstractmethod
     async def _complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
@@ -244,6 +260,33 @@ class Engine(LLM, ABC):
             if books.in_flight.get(key) is mine:
                 del books.in_flight[key]
 
+    async def complete_all(
+        self, prompt_ids: Sequence[int], samplings: Sequence[Sampling]
+    ) -> list[Completion]:
+        """Continue one prompt several times at once, so that an engine computes it once.
+
+        Args:
+            prompt_ids: the prompt, as for `complete`.
+            samplings: how to draw each completion.
+
+        Returns:
+            The completions, in the order of `samplings`.
+
+        Raises:
+            Exception: the first of the errors. The other completions are waited for before it is
+                raised, so that what was computed is in the journal, and no call goes on unseen.
+        """
+        outcomes = await asyncio.gather(
+            *(self.complete(prompt_ids, sampling) for sampling in samplings),
+            return_exceptions=True,
+        )
+        done: list[Completion] = []
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            done.append(outcome)
+        return done
+
     async def _generate_one(
         self, stats: EngineStats, prompt_ids: Sequence[int], sampling: Sampling
     ) -> Completion:
@@ -314,17 +357,13 @@ class Engine(LLM, ABC):
         )
         prompts = [template.response_prompt_ids(_as_messages(each)) for each in inputs]
         samplings = [replace(sampling, seed=seed + i) for i in range(num_generations)]
-        answers = _run(self._complete_all(prompts, samplings))
+        answers = _run(self._answer_all(prompts, samplings))
         return [_as_output(each) for each in answers]
 
-    async def _complete_all(
+    async def _answer_all(
         self, prompts: list[tuple[int, ...]], samplings: list[Sampling]
     ) -> list[list[Completion]]:
-        flat = await asyncio.gather(
-            *(self.complete(prompt, sampling) for prompt in prompts for sampling in samplings)
-        )
-        n = len(samplings)
-        return [list(flat[i * n : (i + 1) * n]) for i in range(len(prompts))]
+        return await asyncio.gather(*(self.complete_all(prompt, samplings) for prompt in prompts))
 
 
 def completion_key(fingerprint: str, prompt_ids: Sequence[int], sampling: Sampling) -> bytes:

@@ -109,6 +109,10 @@ class ScriptedEngine(Engine):
         """Most tokens that prompt and completion may have together."""
         return self.context_tokens
 
+    def encode(self, text: str) -> tuple[int, ...]:
+        """A plain text as prompt ids: BOS, then one for each character."""
+        return tuple(ScriptedTokenizer().encode(text, split_special_tokens=True))
+
     @property
     def calls(self) -> int:
         """Completions asked for since `load()`, those from the journal not counted."""

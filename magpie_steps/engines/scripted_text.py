@@ -46,11 +46,13 @@ class ScriptedTokenizer:
         """The special tokens and their ids."""
         return dict(_IDS)
 
-    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """The ids of a text; special tokens written in it are recognised."""
+    def encode(
+        self, text: str, *, add_special_tokens: bool = True, split_special_tokens: bool = False
+    ) -> list[int]:
+        """The ids of a text; special tokens written in it are recognised unless they are split."""
         ids = [BOS_ID] if add_special_tokens else []
-        for part in _SPLIT.split(text):
-            if part in _IDS:
+        for part in [text] if split_special_tokens else _SPLIT.split(text):
+            if part in _IDS and not split_special_tokens:
                 ids.append(_IDS[part])
             else:
                 codes = np.frombuffer(part.encode("utf-32-le", "surrogatepass"), "<u4")

@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from magpie_steps.engines.base import Completion, Engine, Sampling
 from magpie_steps.engines.model_files import content_hash, find_model
+from magpie_steps.engines.plain_text import PlainTextEncoder
 
 if TYPE_CHECKING:
     from magpie_steps.engines.decode_loop import DecodeLoop
@@ -84,6 +85,7 @@ class TransformersEngine(Engine):
     _tokenizer: Any = PrivateAttr(default=None)
     _generation_config: Any = PrivateAttr(default=None)
     _template: Any = PrivateAttr(default=None)
+    _plain_text: PlainTextEncoder | None = PrivateAttr(default=None)
     _loop: Any = PrivateAttr(default=None)
     _length: int = PrivateAttr(default=0)
     _vocabulary: int = PrivateAttr(default=0)
@@ -113,9 +115,22 @@ class TransformersEngine(Engine):
         return found
 
     @property
+    def special_tokens(self) -> frozenset[str]:
+        """The tokenizer's control tokens as texts; known after `load()`."""
+        from magpie_steps.stops import special_controls
+
+        return special_controls(self._loaded(self._tokenizer))
+
+    @property
     def max_model_len(self) -> int:
         """Most tokens that prompt and completion may have together; known after `load()`."""
         return int(self._loaded(self._length))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """A plain text as prompt ids, after the tokenizer's BOS if it has one."""
+        if self._plain_text is None:
+            self._plain_text = PlainTextEncoder(self._loaded(self._tokenizer))
+        return self._plain_text.encode(text)
 
     def load(self) -> None:
         """Load model and tokenizer, and measure in which batches rows do not touch each other.
@@ -148,7 +163,7 @@ class TransformersEngine(Engine):
     def unload(self) -> None:
         """Stop the decoding thread and let go of the model; never raises."""
         self._stop()
-        self._tokenizer = self._template = self._generation_config = None
+        self._tokenizer = self._template = self._generation_config = self._plain_text = None
         if self._threads_before is not None:
             import torch
 

@@ -1,7 +1,7 @@
 """Which prompt texts does the package ship?
 
-Every prompt is a text file beside this module, in our own words. A prompt's file name without its
-ending is its key, and the key is what the column ``system_prompt_key`` holds.
+Every prompt is a text file beside this module, in our own words. The file name of a category's
+system prompt, without its ending, is its key, which the column ``system_prompt_key`` holds.
 """
 
 from functools import cache
@@ -39,6 +39,15 @@ def multi_turn_prompt() -> str:
     It says what the paper's (figure 14) says, in our words: first a question, then related ones.
     """
     return _read("multi_turn.txt")
+
+
+def few_shot_prompt() -> str:
+    """Return a preamble and worked questions and answers, for a model that knows no chat.
+
+    Each question follows a line ``[Question]`` and each answer a line ``[Answer]``, as the question
+    that is put behind them must.
+    """
+    return _read("base/few_shot.txt")
 
 
 @cache

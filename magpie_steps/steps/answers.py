@@ -4,7 +4,7 @@ One coroutine per row on one engine. A response that is not accepted is tried ag
 seed if it is sampled at all; a row that has nothing to answer costs no model call.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -18,6 +18,9 @@ from magpie_steps.templates import ChatTemplateError, PreQueryTemplate
 Row = dict[str, Any]
 RESPONSE = "response"
 """The role's name in seeds."""
+
+REFUSALS = (PromptTooLongError, ChatTemplateError)
+"""Errors of a prompt that no engine answers; they cost no model call."""
 
 
 class CanComplete(Protocol):
@@ -37,6 +40,11 @@ class CanComplete(Protocol):
 
     async def complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
         """Continue a prompt."""
+
+    async def complete_all(
+        self, prompt_ids: Sequence[int], samplings: Sequence[Sampling]
+    ) -> list[Completion]:
+        """Continue a prompt several times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +115,41 @@ async def respond(
     try:
         prompt_ids = template.response_prompt_ids(messages)
         done = await engine.complete(prompt_ids, replace(role.sampling, seed=seed))
-    except PromptTooLongError:
-        return Written("", columns.PROMPT_TOO_LONG, seed)
-    except ChatTemplateError:
-        # The template refuses these messages: a control token in a text, a role it does not know.
-        return Written("", columns.BAD_MESSAGES, seed)
+    except REFUSALS as error:
+        return Written("", reason_of(error), seed)
+    return judged(done, seed, template.control_tokens)
+
+
+async def respond_all(
+    engine: CanComplete, messages: Sequence[Message], role: Role, drawn: Sequence[int]
+) -> list[Written]:
+    """Return one answer for each seed to a conversation that ends with the user.
+
+    Raises:
+        PromptTooLongError, ChatTemplateError: There can be no answer at all, see `REFUSALS`.
+    """
+    template = engine.template
+    prompt_ids = template.response_prompt_ids(messages)
+    done = await engine.complete_all(
+        prompt_ids, [replace(role.sampling, seed=seed) for seed in drawn]
+    )
+    return [
+        judged(each, seed, template.control_tokens) for each, seed in zip(done, drawn, strict=True)
+    ]
+
+
+def reason_of(error: PromptTooLongError | ChatTemplateError) -> str:
+    """Return why a prompt gets no answer, as a response's reason."""
+    if isinstance(error, PromptTooLongError):
+        return columns.PROMPT_TOO_LONG
+    # The template refuses these messages: a control token in a text, a role it does not know.
+    return columns.BAD_MESSAGES
+
+
+def judged(done: Completion, seed: int, control_tokens: Collection[str]) -> Written:
+    """Return a completion as an accepted or rejected answer."""
     clean = sanitize_response(
-        done.text, finish_reason=done.finish_reason, control_tokens=template.control_tokens
+        done.text, finish_reason=done.finish_reason, control_tokens=control_tokens
     )
     return Written(
         clean.text, clean.reason or "", seed, done.text, done.finish_reason, done.completion_tokens

@@ -95,7 +95,7 @@ class ContinuationWriter:
             "keep": not drop_reason,
             "drop_reason": drop_reason,
         }
-        self._progress.count({**finished, "instruction_rejections": draft.rejections})
+        self._progress.count(finished, draft.rejections)
         return finished
 
 

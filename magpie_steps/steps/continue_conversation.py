@@ -1,25 +1,17 @@
 """A step that continues conversations, whoever wrote them."""
 
-from typing import TYPE_CHECKING
-
-from distilabel.steps import Step, StepInput
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from magpie_steps import columns
-from magpie_steps.dataflow import flow
-from magpie_steps.engines.base import Engine
 from magpie_steps.prompts import multi_turn_prompt
-from magpie_steps.steps.answers import Row
+from magpie_steps.steps.answering import AnsweringStep
 from magpie_steps.steps.continuations import ContinuationWriter
 from magpie_steps.steps.progress import Progress
-from magpie_steps.steps.settings import Count, ResponseSampling, SamplingSettings, Seed, Tunable
+from magpie_steps.steps.settings import Count, ResponseSampling, SamplingSettings, Tunable
 from magpie_steps.steps.turns import TurnPlan, usable_multi_turn_prompt
 
-if TYPE_CHECKING:
-    from distilabel.typing import StepOutput
 
-
-class ContinueConversation(Step):
+class ContinueConversation(AnsweringStep):
     """Adds turns to each row's conversation: the model writes the next user turn, then answers it.
 
     Any rows with `messages` will do, ours or those of a dataset from the Hub. The next user turn is
@@ -119,11 +111,7 @@ class ContinueConversation(Step):
         ```
     """
 
-    llm: Engine
     n_turns: Count = Field(default=1, description="User turns to add, each with a response.")
-    seed: Seed = Field(default=0, description="The run's seed.")
-    input_batch_size: Count = Field(default=1000, description="Rows per batch between steps.")
-    rows_in_flight: Count = Field(default=256, description="Rows that are worked on at once.")
     instruction_sampling: SamplingSettings = Field(default_factory=SamplingSettings)
     early_stop_on_newline: Tunable[bool] = Field(
         default=False, description="Whether a user turn ends at its first newline."
@@ -145,9 +133,6 @@ class ContinueConversation(Step):
         default=False, description="Whether responses see what steers the user turns."
     )
 
-    _writer: ContinuationWriter | None = PrivateAttr(default=None)
-    _failures: int = PrivateAttr(default=0)
-
     @property
     def inputs(self) -> dict[str, bool]:
         """The columns that the step reads."""
@@ -158,10 +143,7 @@ class ContinueConversation(Step):
         """The columns that the step writes."""
         return columns.written_by("ContinueConversation")
 
-    def load(self) -> None:
-        """Load the engine and prepare what all rows share."""
-        super().load()
-        self.llm.load()
+    def _make_writer(self, progress: Progress) -> ContinuationWriter:
         template = self.llm.template
         steering = usable_multi_turn_prompt(
             template, self.multi_turn_prompt, self.n_turns + 1, self._logger.warning
@@ -178,35 +160,4 @@ class ContinueConversation(Step):
         users = self.instruction_sampling.role_of_users(
             template, stop_on_newline=self.early_stop_on_newline
         )
-        progress = Progress(0, self._logger.info, lambda: self.llm.stats.completion_tokens)
-        self._writer = ContinuationWriter(self.llm, plan, users, self.n_turns, progress)
-
-    def unload(self) -> None:
-        """Unload the engine."""
-        self._writer = None
-        self.llm.unload()
-        super().unload()
-
-    def process(self, inputs: StepInput) -> "StepOutput":
-        """Yield the rows with their conversations continued, in order.
-
-        Args:
-            inputs: The rows.
-
-        Yields:
-            As many rows, each with the columns of `outputs`.
-        """
-        writer = self._writer
-        if writer is None:
-            raise RuntimeError(f"step {self.name!r} is not loaded; call load() before process()")
-        yield list(
-            flow(inputs, writer.write, window=self.rows_in_flight, on_error=self._failed_row)
-        )
-
-    def _failed_row(self, row: Row, error: Exception) -> Row:
-        """Return a row that the engine failed to continue; the first failure is told in full."""
-        if not self._failures:
-            self._logger.error(f"row failed: {type(error).__name__}: {error}")
-        self._failures += 1
-        assert self._writer is not None
-        return self._writer.drop(row, columns.ENGINE_ERROR)
+        return ContinuationWriter(self.llm, plan, users, self.n_turns, progress)

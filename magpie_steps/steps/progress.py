@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,14 +47,19 @@ class Progress:
     def __post_init__(self) -> None:
         self._started = self._told = self.clock()
 
-    def count(self, row: Mapping[str, Any]) -> None:
-        """Count a finished row."""
+    def count(self, row: Mapping[str, Any], rejections: Sequence[str] = ()) -> None:
+        """Count a finished row.
+
+        Args:
+            row: The row.
+            rejections: Why this step rejected attempts at it, not those of a step before.
+        """
         self.rows += 1
         if row["keep"]:
             self.kept += 1
-        elif not row.get("instruction_rejections"):
+        elif not rejections:
             self.rejected[row["drop_reason"]] += 1
-        self.rejected.update(row.get("instruction_rejections") or ())
+        self.rejected.update(rejections)
         now = self.clock()
         if now - self._told >= self.every_seconds:
             self._told = now

@@ -1,22 +1,15 @@
 """A step that answers rows' instructions."""
 
-from typing import TYPE_CHECKING
-
-from distilabel.steps import Step, StepInput
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from magpie_steps import columns
-from magpie_steps.dataflow import flow
-from magpie_steps.engines.base import Engine
-from magpie_steps.steps.answers import ResponseWriter, Row
+from magpie_steps.steps.answering import AnsweringStep
+from magpie_steps.steps.answers import ResponseWriter
 from magpie_steps.steps.progress import Progress
-from magpie_steps.steps.settings import Count, ResponseSampling, Seed
-
-if TYPE_CHECKING:
-    from distilabel.typing import StepOutput
+from magpie_steps.steps.settings import Count, ResponseSampling
 
 
-class GenerateResponse(Step):
+class GenerateResponse(AnsweringStep):
     """Answers each row's conversation, or its instruction if it has no messages.
 
     The engine may be another one than the one that wrote the instructions. If a row's messages end
@@ -93,63 +86,16 @@ class GenerateResponse(Step):
         ```
     """
 
-    llm: Engine
-    seed: Seed = Field(default=0, description="The run's seed.")
-    input_batch_size: Count = Field(default=1000, description="Rows per batch between steps.")
-    rows_in_flight: Count = Field(default=256, description="Rows that are worked on at once.")
     response_sampling: ResponseSampling = Field(default_factory=ResponseSampling)
     max_attempts: Count = Field(
         default=10, description="Attempts at a response before its row is dropped."
     )
-
-    _writer: ResponseWriter | None = PrivateAttr(default=None)
-    _failures: int = PrivateAttr(default=0)
-
-    @property
-    def inputs(self) -> dict[str, bool]:
-        """The columns that the step reads; none is required, a row needs one of the first two."""
-        names = ("instruction", "messages", "keep", "drop_reason", "row")
-        return dict.fromkeys(names, False)
 
     @property
     def outputs(self) -> list[str]:
         """The columns that the step writes."""
         return columns.written_by("GenerateResponse")
 
-    def load(self) -> None:
-        """Load the engine and prepare what all rows share."""
-        super().load()
-        self.llm.load()
-        progress = Progress(0, self._logger.info, lambda: self.llm.stats.completion_tokens)
+    def _make_writer(self, progress: Progress) -> ResponseWriter:
         role = self.response_sampling.role_of_answers(self.llm.template)
-        self._writer = ResponseWriter(self.llm, role, self.seed, self.max_attempts, progress)
-
-    def unload(self) -> None:
-        """Unload the engine."""
-        self._writer = None
-        self.llm.unload()
-        super().unload()
-
-    def process(self, inputs: StepInput) -> "StepOutput":
-        """Yield the rows with their responses, in order.
-
-        Args:
-            inputs: The rows.
-
-        Yields:
-            As many rows, each with the columns of `outputs`.
-        """
-        writer = self._writer
-        if writer is None:
-            raise RuntimeError(f"step {self.name!r} is not loaded; call load() before process()")
-        yield list(
-            flow(inputs, writer.write, window=self.rows_in_flight, on_error=self._failed_row)
-        )
-
-    def _failed_row(self, row: Row, error: Exception) -> Row:
-        """Return a row that the engine failed to answer; the first failure is told in full."""
-        if not self._failures:
-            self._logger.error(f"row failed: {type(error).__name__}: {error}")
-        self._failures += 1
-        assert self._writer is not None
-        return self._writer.drop(row, columns.ENGINE_ERROR)
+        return ResponseWriter(self.llm, role, self.seed, self.max_attempts, progress)

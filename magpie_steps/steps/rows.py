@@ -122,7 +122,7 @@ class RowWriter:
             finished |= response_columns(answer, messages, plan.turns.response, self._model)
             finished |= turn_columns(draft, reason if kept else "")
         row = {name: finished[name] for name in plan.names}
-        self._progress.count(row)
+        self._progress.count(row, draft.rejections)
         return row
 
 

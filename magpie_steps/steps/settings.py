@@ -109,3 +109,23 @@ class ResponseSampling(SamplingSettings):
         """Return how a model with this template answers."""
         ids, texts = template.assistant_stop_token_ids, template.assistant_stop_strings
         return Role(self.sampling(tuple(ids), tuple(texts)), self.columns())
+
+
+class BaseSampling(SamplingSettings):
+    """How base responses are sampled: by default greedily, and not without end."""
+
+    temperature: Annotated[float, Field(ge=0.0, le=10.0), RUNTIME] = Field(
+        default=0.0, description="Sampling temperature, 0 to 10; 0 is greedy."
+    )
+    max_new_tokens: Count = Field(default=1024, description="Most tokens to generate.")
+
+
+class PreferenceSampling(ResponseSampling):
+    """How several responses are sampled: by default at temperature 0.8, the paper's setting.
+
+    Greedy responses would all be the same one.
+    """
+
+    temperature: Annotated[float, Field(gt=0.0, le=10.0), RUNTIME] = Field(
+        default=0.8, description="Sampling temperature, above 0, at most 10."
+    )
