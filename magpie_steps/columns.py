@@ -40,6 +40,9 @@ INSTRUCTION_REASONS = (
 RESPONSE_REASONS = ("empty", "whitespace", "template_tokens", "truncated", "control_characters")
 """Why a response is rejected, as `magpie_steps.sanitize` names it."""
 
+REWARD_REASONS = ("too_long", "control_tokens", "bad_messages", "missing_response", "not_finite")
+"""Why a response has no reward, as `magpie_steps.engines.reward` and the scorer name it."""
+
 PROMPT_TOO_LONG = "prompt_too_long"
 ENGINE_ERROR = "engine_error"
 NO_INSTRUCTION = "no_instruction"
@@ -56,18 +59,30 @@ def response_reason(reason: str) -> str:
     return f"response_{reason}"
 
 
+def reward_reason(reason: str) -> str:
+    """Return the word for a response without a reward, as rows carry it."""
+    return reason if reason == ENGINE_ERROR else f"reward_{reason}"
+
+
 REJECTIONS: tuple[str, ...] = (
     *(instruction_reason(reason) for reason in (*INSTRUCTION_REASONS, PROMPT_TOO_LONG)),
     *(response_reason(reason) for reason in (*RESPONSE_REASONS, PROMPT_TOO_LONG, BAD_MESSAGES)),
 )
 """Why an attempt at a turn is rejected."""
 
-DROP_REASONS: tuple[str, ...] = (*REJECTIONS, ENGINE_ERROR, NO_INSTRUCTION, BAD_MESSAGES)
+DROP_REASONS: tuple[str, ...] = (
+    *REJECTIONS,
+    *map(reward_reason, REWARD_REASONS),
+    ENGINE_ERROR,
+    NO_INSTRUCTION,
+    BAD_MESSAGES,
+)
 """Why a row is not kept."""
 
 GENERATORS = "InstructionGenerator, ConversationGenerator"
 RESPONDERS = "ConversationGenerator, GenerateResponse"
-EVERY = "InstructionGenerator, ConversationGenerator, GenerateResponse"
+SCORER = "RewardScorer"
+EVERY = "InstructionGenerator, ConversationGenerator, GenerateResponse, RewardScorer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +154,22 @@ COLUMNS: tuple[Column, ...] = (
         "How the response was sampled.",
     ),
     Column(
+        "base_response",
+        "string",
+        "",
+        "text",
+        "BaseResponse",
+        "A base model's answer to the instruction.",
+    ),
+    Column(
+        "responses",
+        ["string"],
+        "",
+        "text",
+        "SampleResponses",
+        "Several answers to the instruction.",
+    ),
+    Column(
         "instruction_raw",
         "string",
         "",
@@ -203,12 +234,53 @@ COLUMNS: tuple[Column, ...] = (
         "Length of the instruction.",
     ),
     Column("response_length", "int64", "characters", ">= 0", RESPONDERS, "Length of the response."),
+    Column(
+        "reward_model",
+        "string",
+        "",
+        'hub id or folder name, ""',
+        SCORER,
+        'The model that scored the answers, "" if none did.',
+    ),
+    Column(
+        "instruct_reward",
+        "float64",
+        "",
+        "finite, or NaN for none",
+        SCORER,
+        "The reward model's score of the response.",
+    ),
+    Column(
+        "base_reward",
+        "float64",
+        "",
+        "finite, or NaN for none",
+        SCORER,
+        "The reward model's score of the base response.",
+    ),
+    Column(
+        "reward_difference",
+        "float64",
+        "",
+        "finite, or NaN for none",
+        SCORER,
+        "The response's reward minus the base response's, NaN unless both have one.",
+    ),
+    Column(
+        "responses_rewards",
+        ["float64"],
+        "",
+        "finite, or NaN for none",
+        SCORER,
+        "The reward model's score of each of the responses, in their order.",
+    ),
     Column("keep", "bool", "", "true, false", EVERY, "Whether the row is complete and accepted."),
     Column(
         "drop_reason",
         "string",
         "",
-        "instruction_<reason>, response_<reason>, engine_error, no_instruction, bad_messages",
+        "instruction_<reason>, response_<reason>, reward_<reason>, engine_error, no_instruction,"
+        " bad_messages",
         EVERY,
         'Why the row is not kept, "" when it is.',
     ),

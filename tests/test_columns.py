@@ -52,6 +52,7 @@ def test_arrow_types_match_the_type_text():
         ("InstructionGenerator", "instruction", "response"),
         ("ConversationGenerator", "response", None),
         ("GenerateResponse", "response", "instruction"),
+        ("RewardScorer", "instruct_reward", "response"),
     ],
 )
 def test_written_by(component, has, lacks):
@@ -61,9 +62,14 @@ def test_written_by(component, has, lacks):
     assert {"keep", "drop_reason"} <= set(names)
 
 
-def test_instruction_and_response_together_write_every_column():
+def test_instruction_and_response_together_are_a_conversation():
     both = {*columns.written_by("InstructionGenerator"), *columns.written_by("GenerateResponse")}
-    assert both == set(columns.NAMES) == set(columns.written_by("ConversationGenerator"))
+    assert both == set(columns.written_by("ConversationGenerator"))
+
+
+def test_every_column_is_written():
+    producers = {each for column in columns.COLUMNS for each in column.producer.split(", ")}
+    assert set().union(*map(columns.written_by, producers)) == set(columns.NAMES)
 
 
 def test_reasons_are_those_of_the_sanitiser():
@@ -71,6 +77,8 @@ def test_reasons_are_those_of_the_sanitiser():
     assert set(columns.RESPONSE_REASONS) <= set(columns.INSTRUCTION_REASONS)
     assert columns.instruction_reason("truncated") in columns.REJECTIONS
     assert columns.response_reason("truncated") in columns.REJECTIONS
+    assert columns.reward_reason("too_long") == "reward_too_long"
+    assert columns.reward_reason(columns.ENGINE_ERROR) == columns.ENGINE_ERROR
     assert len(set(columns.DROP_REASONS)) == len(columns.DROP_REASONS)
 
 
