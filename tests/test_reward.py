@@ -1,4 +1,4 @@
-"""A conversation's reward is what the model gives it alone, or there is a reason why it has none."""
+"""A conversation has the reward that the model gives it alone, or a reason for having none."""
 
 import itertools
 import math

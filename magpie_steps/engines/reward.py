@@ -100,7 +100,7 @@ class RewardModel(BaseModel):
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
     device: str = "auto"
-    max_batch_tokens: int = Field(default=8192, ge=1)
+    max_batch_tokens: int = Field(default=4096, ge=1)
     trust_remote_code: bool = False
     score_from: ScoreFrom | None = None
     score_index: int = Field(default=0, ge=0)
