@@ -44,6 +44,8 @@ FOLLOW_UP_REASONS = ("role_forgotten", "repetition", "closing")
 """Why a later user turn is rejected, as `magpie_steps.follow_ups` names it."""
 BASE_RESPONSE_REASONS = ("empty", "whitespace", "template_tokens", "control_characters")
 """Why a base response is rejected; one that ran out of tokens is kept, as base models ramble."""
+REWARD_REASONS = ("too_long", "control_tokens", "bad_messages", "missing_response", "not_finite")
+"""Why a response has no reward, as `magpie_steps.engines.reward` and the scorer name it."""
 
 PROMPT_TOO_LONG = "prompt_too_long"
 ENGINE_ERROR = "engine_error"
@@ -79,6 +81,11 @@ def base_response_reason(reason: str) -> str:
     return f"base_response_{reason}"
 
 
+def reward_reason(reason: str) -> str:
+    """Return the word for a response without a reward, as rows carry it."""
+    return reason if reason == ENGINE_ERROR else f"reward_{reason}"
+
+
 REJECTIONS: tuple[str, ...] = (
     *(
         instruction_reason(reason)
@@ -99,6 +106,7 @@ DROP_REASONS: tuple[str, ...] = (
     *REJECTIONS,
     *BASE_REJECTIONS,
     RESPONSES_TOO_FEW,
+    *map(reward_reason, REWARD_REASONS),
     ENGINE_ERROR,
     NO_INSTRUCTION,
     BAD_MESSAGES,
@@ -137,7 +145,8 @@ TURN_WRITERS = "ConversationGenerator, ContinueConversation"
 RESPONDERS = "ConversationGenerator, GenerateResponse"
 BASE = "BaseResponse"
 SAMPLERS = "SampleResponses"
-EVERY = f"{GENERATORS}, GenerateResponse, ContinueConversation, {BASE}, {SAMPLERS}"
+SCORER = "RewardScorer"
+EVERY = f"{GENERATORS}, GenerateResponse, ContinueConversation, {BASE}, {SAMPLERS}, {SCORER}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,13 +382,53 @@ COLUMNS: tuple[Column, ...] = (
         "Length of the instruction.",
     ),
     Column("response_length", "int64", "characters", ">= 0", RESPONDERS, "Length of the response."),
+    Column(
+        "reward_model",
+        "string",
+        "",
+        'hub id or folder name, ""',
+        SCORER,
+        'The model that scored the answers, "" if none did.',
+    ),
+    Column(
+        "instruct_reward",
+        "float64",
+        "",
+        "finite, or NaN for none",
+        SCORER,
+        "The reward model's score of the response.",
+    ),
+    Column(
+        "base_reward",
+        "float64",
+        "",
+        "finite, or NaN for none",
+        SCORER,
+        "The reward model's score of the base response.",
+    ),
+    Column(
+        "reward_difference",
+        "float64",
+        "",
+        "finite, or NaN for none",
+        SCORER,
+        "The response's reward minus the base response's, NaN unless both have one.",
+    ),
+    Column(
+        "responses_rewards",
+        ["float64"],
+        "",
+        "finite, or NaN for none",
+        SCORER,
+        "The reward model's score of each of the responses, in their order.",
+    ),
     Column("keep", "bool", "", "true, false", EVERY, "Whether the row is complete and accepted."),
     Column(
         "drop_reason",
         "string",
         "",
         "instruction_<reason>, response_<reason>, base_response_<reason>, responses_too_few,"
-        " engine_error, no_instruction, bad_messages, messages_<fault>",
+        " reward_<reason>, engine_error, no_instruction, bad_messages, messages_<fault>",
         EVERY,
         'Why the row is not kept, "" when it is.',
     ),

@@ -57,6 +57,7 @@ def test_arrow_types_match_the_type_text():
         ("GenerateResponse", "response", "instruction"),
         ("BaseResponse", "base_response", "response"),
         ("SampleResponses", "responses", "response"),
+        ("RewardScorer", "instruct_reward", "response"),
     ],
 )
 def test_written_by(component, has, lacks):
@@ -85,6 +86,8 @@ def test_reasons_are_those_of_the_sanitiser():
     assert set(columns.BASE_RESPONSE_REASONS) == set(columns.RESPONSE_REASONS) - {"truncated"}
     assert columns.response_reason("truncated") in columns.REJECTIONS
     assert columns.base_response_reason("empty") in columns.DROP_REASONS
+    assert columns.reward_reason("too_long") == "reward_too_long"
+    assert columns.reward_reason(columns.ENGINE_ERROR) == columns.ENGINE_ERROR
     assert len(set(columns.DROP_REASONS)) == len(columns.DROP_REASONS)
 
 

@@ -109,7 +109,7 @@ def test_files_in_the_map_exist():
 def test_readme_fits():
     """The generated tables grow with the package; what is written by hand should not."""
     tables = sum(len(part(name).splitlines()) for name in readme.parts())
-    assert len(README.splitlines()) - tables <= 150
+    assert len(README.splitlines()) - tables <= 180
 
 
 def test_versions_agree():

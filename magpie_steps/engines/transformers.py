@@ -10,6 +10,12 @@ from pydantic import Field, PrivateAttr
 from magpie_steps.engines.base import Completion, Engine, Sampling
 from magpie_steps.engines.model_files import content_hash, find_model
 from magpie_steps.engines.plain_text import PlainTextEncoder
+from magpie_steps.engines.pretrained import (
+    choose_device,
+    load_tokenizer,
+    load_weights,
+    position_limit,
+)
 
 if TYPE_CHECKING:
     from magpie_steps.engines.decode_loop import DecodeLoop
@@ -18,7 +24,6 @@ if TYPE_CHECKING:
 ALGORITHM = 1
 """Counted up whenever the same weights, prompt and sampling would give other tokens than before."""
 
-DEFAULT_LENGTH = 2048  # for models whose configuration names no limit
 MOST_THREADS = 8  # more cores bring little to one small batch
 
 
@@ -149,7 +154,7 @@ class TransformersEngine(Engine):
 
     def _load(self) -> None:
         self._folder = find_model(self.model, self.revision, self.trust_remote_code)
-        self._tokenizer = self._load_tokenizer(self._folder)
+        self._tokenizer = load_tokenizer(self._folder, self.model, self.trust_remote_code)
         model = self._load_model(self._folder)
         self._generation_config = getattr(model, "generation_config", None)
         self._length = self._allowed_length(model.config.get_text_config())
@@ -208,52 +213,18 @@ class TransformersEngine(Engine):
         except ChatTemplateError as exc:
             raise DistilabelUserError(f"{self.model_name}: {exc}") from exc
 
-    def _load_tokenizer(self, folder: Path) -> Any:
-        from transformers import AutoTokenizer
-
-        try:
-            return AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=self.trust_remote_code
-            )
-        except (OSError, ValueError, KeyError, ImportError) as exc:
-            raise DistilabelUserError(
-                f"the tokenizer of {self.model!r} cannot be loaded: {exc}"
-            ) from exc
-
     def _load_model(self, folder: Path) -> Any:
-        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
 
-        bar = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-        try:
-            model, found = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=self.dtype,
-                local_files_only=True,
-                trust_remote_code=self.trust_remote_code,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:
-            raise DistilabelUserError(f"the model {self.model!r} cannot be loaded: {exc}") from exc
-        finally:
-            if bar:
-                logging.enable_progress_bar()
-        if missing := sorted(found.get("missing_keys", ())):
-            raise DistilabelUserError(
-                f"{self.model!r} is not a complete causal language model: its weights lack"
-                f" {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}"
-                f" (architectures: {model.config.architectures})"
-            )
-        return model.eval().to(self._choose_device())
-
-    def _choose_device(self) -> str:
-        import torch
-
-        if self.device != "auto":
-            return self.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        model = load_weights(
+            AutoModelForCausalLM,
+            folder,
+            model=self.model,
+            kind="causal language model",
+            dtype=self.dtype,
+            trust_remote_code=self.trust_remote_code,
+        )
+        return model.to(choose_device(self.device))
 
     def _allowed_length(self, config: Any) -> int:
         _require_full_attention(self.model, config)
@@ -339,22 +310,12 @@ def _require_full_attention(model: str, config: Any) -> None:
 
 def _longest_context(config: Any) -> int:
     """Up to this length every layer sees all tokens, and positions do not depend on the length."""
-    limits = [getattr(config, "max_position_embeddings", None) or DEFAULT_LENGTH]
+    limits = [position_limit(config)]
     kinds = getattr(config, "layer_types", None)
     window = getattr(config, "sliding_window", None)
     # Within its window a sliding layer is a full one.
     if window and ("sliding_attention" in kinds if kinds else _slides(config)):
         limits.append(int(window))
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") in ("dynamic", "longrope"):
-        # Beyond it the frequencies follow the longest row of the batch.
-        limits.append(
-            int(
-                rope.get("original_max_position_embeddings")
-                or getattr(config, "original_max_position_embeddings", None)
-                or limits[0]
-            )
-        )
     return min(limits)
 
 
