@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "ConversationGenerator": "magpie_steps.steps.conversation",
     "Engine": "magpie_steps.engines.base",
+    "FormatPreference": "magpie_steps.steps.format_preference",
+    "FormatSFT": "magpie_steps.steps.format_sft",
     "GenerateResponse": "magpie_steps.steps.response",
     "InstructionGenerator": "magpie_steps.steps.instruction",
     "PreQueryTemplate": "magpie_steps.templates",
@@ -26,6 +28,8 @@ _HOMES = {
 __all__ = [
     "ConversationGenerator",
     "Engine",
+    "FormatPreference",
+    "FormatSFT",
     "GenerateResponse",
     "InstructionGenerator",
     "PreQueryTemplate",

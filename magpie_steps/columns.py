@@ -6,7 +6,7 @@ never missing and never null, so that every row has every column with one type.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 ColumnType = str | list["ColumnType"] | dict[str, "ColumnType"]
@@ -14,6 +14,9 @@ ColumnType = str | list["ColumnType"] | dict[str, "ColumnType"]
 
 SCALARS: dict[str, Any] = {"string": "", "int64": 0, "float64": float("nan"), "bool": False}
 """The scalar types and their empty values."""
+
+MESSAGES: ColumnType = [{"role": "string", "content": "string"}]
+"""The type of a conversation."""
 
 _CONFIG: dict[str, ColumnType] = {
     "temperature": "float64",
@@ -40,10 +43,21 @@ INSTRUCTION_REASONS = (
 RESPONSE_REASONS = ("empty", "whitespace", "template_tokens", "truncated", "control_characters")
 """Why a response is rejected, as `magpie_steps.sanitize` names it."""
 
+PREFERENCE_REASONS = (
+    "too_few",
+    "missing_reward",
+    "tie",
+    "base_better",
+    "same_text",
+    "small_margin",
+)
+"""Why a row makes no preference pair, as `magpie_steps.preference` checks it, in this order."""
+
 PROMPT_TOO_LONG = "prompt_too_long"
 ENGINE_ERROR = "engine_error"
 NO_INSTRUCTION = "no_instruction"
 BAD_MESSAGES = "bad_messages"
+SFT_NO_RESPONSE = "sft_no_response"
 
 
 def instruction_reason(reason: str) -> str:
@@ -56,18 +70,31 @@ def response_reason(reason: str) -> str:
     return f"response_{reason}"
 
 
+def preference_reason(reason: str) -> str:
+    """Return the word for a row that makes no preference pair, as rows carry it."""
+    return f"preference_{reason}"
+
+
 REJECTIONS: tuple[str, ...] = (
     *(instruction_reason(reason) for reason in (*INSTRUCTION_REASONS, PROMPT_TOO_LONG)),
     *(response_reason(reason) for reason in (*RESPONSE_REASONS, PROMPT_TOO_LONG, BAD_MESSAGES)),
 )
 """Why an attempt at a turn is rejected."""
 
-DROP_REASONS: tuple[str, ...] = (*REJECTIONS, ENGINE_ERROR, NO_INSTRUCTION, BAD_MESSAGES)
+DROP_REASONS: tuple[str, ...] = (
+    *REJECTIONS,
+    ENGINE_ERROR,
+    NO_INSTRUCTION,
+    BAD_MESSAGES,
+    *(preference_reason(reason) for reason in PREFERENCE_REASONS),
+    SFT_NO_RESPONSE,
+)
 """Why a row is not kept."""
 
 GENERATORS = "InstructionGenerator, ConversationGenerator"
 RESPONDERS = "ConversationGenerator, GenerateResponse"
-EVERY = "InstructionGenerator, ConversationGenerator, GenerateResponse"
+FORMATTERS = "FormatPreference, FormatSFT"
+EVERY = f"InstructionGenerator, ConversationGenerator, GenerateResponse, {FORMATTERS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +143,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("response", "string", "", "text", RESPONDERS, "The answer to the instruction."),
     Column(
         "messages",
-        [{"role": "string", "content": "string"}],
+        MESSAGES,
         "",
         "roles system, user, assistant",
-        RESPONDERS,
+        f"{RESPONDERS}, FormatSFT",
         "The whole conversation, oldest message first.",
     ),
     Column(
@@ -137,6 +164,22 @@ COLUMNS: tuple[Column, ...] = (
         "top_k 0 is off, temperature 0 is greedy",
         RESPONDERS,
         "How the response was sampled.",
+    ),
+    Column(
+        "responses",
+        ["string"],
+        "",
+        "texts",
+        "SampleResponses",
+        "Several answers to the instruction, sampled from the same model.",
+    ),
+    Column(
+        "base_response",
+        "string",
+        "",
+        "text",
+        "BaseResponse",
+        "The base model's answer to the instruction.",
     ),
     Column(
         "instruction_raw",
@@ -203,12 +246,71 @@ COLUMNS: tuple[Column, ...] = (
         "Length of the instruction.",
     ),
     Column("response_length", "int64", "characters", ">= 0", RESPONDERS, "Length of the response."),
+    Column(
+        "responses_rewards",
+        ["float64"],
+        "",
+        "any",
+        "RewardScorer",
+        "The reward of each of the responses, in their order.",
+    ),
+    Column("instruct_reward", "float64", "", "any", "RewardScorer", "The reward of the response."),
+    Column("base_reward", "float64", "", "any", "RewardScorer", "The reward of the base response."),
+    Column(
+        "prompt",
+        MESSAGES,
+        "",
+        "roles system, user",
+        "FormatPreference",
+        "What both answers of a preference pair reply to; the user speaks last.",
+    ),
+    Column(
+        "chosen",
+        MESSAGES,
+        "",
+        "role assistant",
+        "FormatPreference",
+        "The better answer of the pair, one message.",
+    ),
+    Column(
+        "rejected",
+        MESSAGES,
+        "",
+        "role assistant",
+        "FormatPreference",
+        "The worse answer of the pair, one message.",
+    ),
+    Column(
+        "chosen_score",
+        "float64",
+        "",
+        "any, NaN without a pair",
+        "FormatPreference",
+        "The reward of the chosen answer.",
+    ),
+    Column(
+        "rejected_score",
+        "float64",
+        "",
+        "any, NaN without a pair",
+        "FormatPreference",
+        "The reward of the rejected answer.",
+    ),
+    Column(
+        "score_margin",
+        "float64",
+        "",
+        "> 0, NaN without a pair",
+        "FormatPreference",
+        "The chosen answer's reward less the rejected one's.",
+    ),
     Column("keep", "bool", "", "true, false", EVERY, "Whether the row is complete and accepted."),
     Column(
         "drop_reason",
         "string",
         "",
-        "instruction_<reason>, response_<reason>, engine_error, no_instruction, bad_messages",
+        "instruction_<reason>, response_<reason>, engine_error, no_instruction, bad_messages,"
+        " preference_<reason>, sft_no_response",
         EVERY,
         'Why the row is not kept, "" when it is.',
     ),
@@ -216,6 +318,29 @@ COLUMNS: tuple[Column, ...] = (
 """Every column, in the order of the published files."""
 
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
+
+TURN_NAMES: tuple[str, ...] = ("instruction", "response")
+"""The columns of the first turn; a later turn's are numbered from 2, in the published files."""
+
+_BY_NAME = {column.name: column for column in COLUMNS}
+_TURN_TEXTS = {
+    "instruction": 'The user message of turn {turn}, "" when the conversation is shorter.',
+    "response": 'The answer in turn {turn}, "" when the conversation is shorter.',
+}
+
+
+def described(name: str) -> Column:
+    """Return a column by its name, also one of a later turn such as ``instruction_2``.
+
+    Raises:
+        ValueError: If there is no such column.
+    """
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    first, _, turn = name.rpartition("_")
+    if first not in TURN_NAMES or not turn.isdecimal():
+        raise ValueError(f"there is no column {name!r}; the columns are {', '.join(NAMES)}")
+    return replace(_BY_NAME[first], name=name, description=_TURN_TEXTS[first].format(turn=turn))
 
 
 def written_by(component: str) -> list[str]:

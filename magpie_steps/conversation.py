@@ -12,6 +12,9 @@ Message = dict[str, str]
 
 SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
 
+_TURN_COLUMNS = {USER: "instruction", ASSISTANT: "response"}
+"""Which column a message of the first turn stands in; those of later turns are numbered."""
+
 
 @dataclass(frozen=True, slots=True)
 class LastTurn:
@@ -91,3 +94,28 @@ def split_last_turn(messages: Sequence[Message]) -> LastTurn:
         instruction=messages[cut]["content"],
         response=messages[-1]["content"] if answered else "",
     )
+
+
+def count_turns(messages: Sequence[Message]) -> int:
+    """Return the number of turns, an unanswered one included."""
+    return sum(message["role"] == USER for message in messages)
+
+
+def turn_columns(messages: Sequence[Message], n_turns: int) -> dict[str, str]:
+    """Return the texts of the turns from the second to `n_turns` as columns.
+
+    Args:
+        messages: The conversation; it may be shorter or longer.
+        n_turns: The last turn that gets columns.
+
+    Returns:
+        ``instruction_2``, ``response_2`` and so on, "" where the conversation has no such text.
+    """
+    texts = {f"{kind}_{k}": "" for k in range(2, n_turns + 1) for kind in _TURN_COLUMNS.values()}
+    turn = 0
+    for message in messages:
+        turn += message["role"] == USER
+        name = f"{_TURN_COLUMNS.get(message['role'])}_{turn}"
+        if name in texts:
+            texts[name] = message["content"]
+    return texts

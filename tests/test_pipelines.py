@@ -51,7 +51,7 @@ def test_two_steps_keep_every_row_in_order(num_rows, generate_size, respond_size
     pipeline = two_steps(engine, num_rows, generate_size, respond_size)
     rows = rows_of(pipeline, tmp_path, num_rows)
     assert [row["row"] for row in rows] == list(range(num_rows))
-    assert set(rows[0]) == set(columns.NAMES)
+    assert set(rows[0]) == set(columns.written_by("ConversationGenerator"))
     for row in rows:
         assert bool(row["response"]) == bool(row["instruction"]) == row["keep"]
         assert (row["drop_reason"] in columns.DROP_REASONS) != row["keep"]

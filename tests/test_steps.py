@@ -132,7 +132,7 @@ def test_stopping_early_leaves_no_thread_behind():
 
 def test_a_conversation_row_is_complete():
     step, (row, *_) = generate(num_rows=2, seed=3)
-    assert list(row) == step.outputs == list(columns.NAMES)
+    assert list(row) == step.outputs == columns.written_by("ConversationGenerator")
     assert row["keep"] is True
     assert row["drop_reason"] == ""
     assert row["model"] == "told"
@@ -283,7 +283,7 @@ def test_a_row_that_is_never_accepted_travels_with_its_reason():
         assert row["instruction_raw"] == "So it goes"
         assert row["instruction_attempts"] == 3
         assert row["instruction_rejections"] == ["instruction_truncated"] * 3
-        assert list(row) == list(columns.NAMES)
+        assert list(row) == columns.written_by("ConversationGenerator")
 
 
 def test_a_rejected_response_asks_for_a_fresh_instruction():
@@ -317,7 +317,7 @@ def test_an_engine_failure_costs_its_own_row_only(caplog):
     with caplog.at_level(logging.ERROR):
         _, rows = generate(num_rows=5, script=script)
     assert [row["drop_reason"] for row in rows] == ["", "", "engine_error", "", ""]
-    assert list(rows[2]) == list(columns.NAMES)
+    assert list(rows[2]) == columns.written_by("ConversationGenerator")
     assert "row 2 failed: OSError: no memory" in caplog.text
 
 
@@ -455,7 +455,7 @@ def test_a_generator_and_a_responder_write_what_the_conversation_generator_write
     _, halves = generate(InstructionGenerator, num_rows=4)
     _, answered = respond(halves)
     for one, other in zip(whole, answered, strict=True):
-        same = set(columns.NAMES) - {"uuid", "gen_response_configs"}
+        same = set(columns.written_by("ConversationGenerator")) - {"uuid", "gen_response_configs"}
         assert {k: one[k] for k in same} == {k: other[k] for k in same}
 
 
