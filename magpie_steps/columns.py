@@ -6,7 +6,7 @@ never missing and never null, so that every row has every column with one type.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 ColumnType = str | list["ColumnType"] | dict[str, "ColumnType"]
@@ -14,6 +14,9 @@ ColumnType = str | list["ColumnType"] | dict[str, "ColumnType"]
 
 SCALARS: dict[str, Any] = {"string": "", "int64": 0, "float64": float("nan"), "bool": False}
 """The scalar types and their empty values."""
+
+MESSAGES: ColumnType = [{"role": "string", "content": "string"}]
+"""The type of a conversation."""
 
 _CONFIG: dict[str, ColumnType] = {
     "temperature": "float64",
@@ -46,6 +49,15 @@ BASE_RESPONSE_REASONS = ("empty", "whitespace", "template_tokens", "control_char
 """Why a base response is rejected; one that ran out of tokens is kept, as base models ramble."""
 REWARD_REASONS = ("too_long", "control_tokens", "bad_messages", "missing_response", "not_finite")
 """Why a response has no reward, as `magpie_steps.engines.reward` and the scorer name it."""
+PREFERENCE_REASONS = (
+    "too_few",
+    "missing_reward",
+    "tie",
+    "base_better",
+    "same_text",
+    "small_margin",
+)
+"""Why a row makes no preference pair, as `magpie_steps.preference` checks it, in this order."""
 
 PROMPT_TOO_LONG = "prompt_too_long"
 ENGINE_ERROR = "engine_error"
@@ -59,6 +71,7 @@ MESSAGE_FAULTS = (
 )
 """Why given messages are no conversation, as `magpie_steps.conversation` names it."""
 RESPONSES_TOO_FEW = "responses_too_few"
+SFT_NO_RESPONSE = "sft_no_response"
 
 
 def instruction_reason(reason: str) -> str:
@@ -86,6 +99,11 @@ def reward_reason(reason: str) -> str:
     return reason if reason == ENGINE_ERROR else f"reward_{reason}"
 
 
+def preference_reason(reason: str) -> str:
+    """Return the word for a row that makes no preference pair, as rows carry it."""
+    return f"preference_{reason}"
+
+
 REJECTIONS: tuple[str, ...] = (
     *(
         instruction_reason(reason)
@@ -111,6 +129,8 @@ DROP_REASONS: tuple[str, ...] = (
     NO_INSTRUCTION,
     BAD_MESSAGES,
     *MESSAGE_FAULTS,
+    *map(preference_reason, PREFERENCE_REASONS),
+    SFT_NO_RESPONSE,
 )
 """Why a row is not kept."""
 
@@ -146,7 +166,11 @@ RESPONDERS = "ConversationGenerator, GenerateResponse"
 BASE = "BaseResponse"
 SAMPLERS = "SampleResponses"
 SCORER = "RewardScorer"
-EVERY = f"{GENERATORS}, GenerateResponse, ContinueConversation, {BASE}, {SAMPLERS}, {SCORER}"
+FORMATTERS = "FormatPreference, FormatSFT"
+EVERY = (
+    f"{GENERATORS}, GenerateResponse, ContinueConversation, {BASE}, {SAMPLERS}, {SCORER},"
+    f" {FORMATTERS}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +219,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("response", "string", "", "text", RESPONDERS, "The answer to the instruction."),
     Column(
         "messages",
-        [{"role": "string", "content": "string"}],
+        MESSAGES,
         "",
         "roles system, user, assistant",
-        f"{RESPONDERS}, ContinueConversation",
+        f"{RESPONDERS}, ContinueConversation, FormatSFT",
         "The whole conversation, oldest message first.",
     ),
     Column(
@@ -422,13 +446,62 @@ COLUMNS: tuple[Column, ...] = (
         SCORER,
         "The reward model's score of each of the responses, in their order.",
     ),
+    Column(
+        "prompt",
+        MESSAGES,
+        "",
+        "roles system, user",
+        "FormatPreference",
+        "What both answers of a preference pair reply to; the user speaks last.",
+    ),
+    Column(
+        "chosen",
+        MESSAGES,
+        "",
+        "role assistant",
+        "FormatPreference",
+        "The better answer of the pair, one message.",
+    ),
+    Column(
+        "rejected",
+        MESSAGES,
+        "",
+        "role assistant",
+        "FormatPreference",
+        "The worse answer of the pair, one message.",
+    ),
+    Column(
+        "chosen_score",
+        "float64",
+        "",
+        "any, NaN without a pair",
+        "FormatPreference",
+        "The reward of the chosen answer.",
+    ),
+    Column(
+        "rejected_score",
+        "float64",
+        "",
+        "any, NaN without a pair",
+        "FormatPreference",
+        "The reward of the rejected answer.",
+    ),
+    Column(
+        "score_margin",
+        "float64",
+        "",
+        "> 0, NaN without a pair",
+        "FormatPreference",
+        "The chosen answer's reward less the rejected one's.",
+    ),
     Column("keep", "bool", "", "true, false", EVERY, "Whether the row is complete and accepted."),
     Column(
         "drop_reason",
         "string",
         "",
         "instruction_<reason>, response_<reason>, base_response_<reason>, responses_too_few,"
-        " reward_<reason>, engine_error, no_instruction, bad_messages, messages_<fault>",
+        " reward_<reason>, engine_error, no_instruction, bad_messages, messages_<fault>,"
+        " preference_<reason>, sft_no_response",
         EVERY,
         'Why the row is not kept, "" when it is.',
     ),
@@ -436,6 +509,29 @@ COLUMNS: tuple[Column, ...] = (
 """Every column, in the order of the published files."""
 
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
+
+TURN_NAMES: tuple[str, ...] = ("instruction", "response")
+"""The columns of the first turn; a later turn's are numbered from 2, in the published files."""
+
+_BY_NAME = {column.name: column for column in COLUMNS}
+_TURN_TEXTS = {
+    "instruction": 'The user message of turn {turn}, "" when the conversation is shorter.',
+    "response": 'The answer in turn {turn}, "" when the conversation is shorter.',
+}
+
+
+def described(name: str) -> Column:
+    """Return a column by its name, also one of a later turn such as ``instruction_2``.
+
+    Raises:
+        ValueError: If there is no such column.
+    """
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    first, _, turn = name.rpartition("_")
+    if first not in TURN_NAMES or not turn.isdecimal():
+        raise ValueError(f"there is no column {name!r}; the columns are {', '.join(NAMES)}")
+    return replace(_BY_NAME[first], name=name, description=_TURN_TEXTS[first].format(turn=turn))
 
 
 def written_by(component: str) -> list[str]:

@@ -19,6 +19,8 @@ MessageFault = Literal[
     "messages_out_of_order",
     "messages_without_text",
 ]
+_TURN_COLUMNS = {USER: "instruction", ASSISTANT: "response"}
+"""Which column a message of the first turn stands in; those of later turns are numbered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +130,28 @@ def split_last_turn(messages: Sequence[Message]) -> LastTurn:
 def join_texts(*texts: str) -> str:
     """Return the texts that are not empty with a blank line between them."""
     return "\n\n".join(text for text in texts if text)
+
+
+def count_turns(messages: Sequence[Message]) -> int:
+    """Return the number of turns, an unanswered one included."""
+    return sum(message["role"] == USER for message in messages)
+
+
+def turn_columns(messages: Sequence[Message], n_turns: int) -> dict[str, str]:
+    """Return the texts of the turns from the second to `n_turns` as columns.
+
+    Args:
+        messages: The conversation; it may be shorter or longer.
+        n_turns: The last turn that gets columns.
+
+    Returns:
+        ``instruction_2``, ``response_2`` and so on, "" where the conversation has no such text.
+    """
+    texts = {f"{kind}_{k}": "" for k in range(2, n_turns + 1) for kind in _TURN_COLUMNS.values()}
+    turn = 0
+    for message in messages:
+        turn += message["role"] == USER
+        name = f"{_TURN_COLUMNS.get(message['role'])}_{turn}"
+        if name in texts:
+            texts[name] = message["content"]
+    return texts

@@ -1,29 +1,25 @@
 """How do rows become a Hub dataset repository on disk?
 
 The folder holds what would be uploaded and nothing else: ``README.md`` (the card), ``data/``
-(parquet files) and ``run.json``. Every file is written beside its place and renamed into it, so a
-reader never meets half a file.
+(parquet files), ``run.json`` and a folder of parquet files per export.
 """
 
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from magpie_steps import columns
+from magpie_steps import columns, shards
+from magpie_steps.conversation import count_turns, turn_columns
+from magpie_steps.exports import check_exports, config, usage, write_exports
 from magpie_steps.provenance import versions
 from magpie_steps.summary import Summary, replayed
 
-ROWS_PER_FILE = 100_000
-"""Rows per parquet file; a Hub viewer reads files of up to some hundred megabytes well."""
-
-_SHARD = re.compile(r"train-\d{5}-of-\d{5}\.parquet")
 _SIZES = (
     (10**3, "n<1K"),
     (10**4, "1K<n<10K"),
@@ -63,30 +59,56 @@ class RunRecord:
 
 
 def write_repository(
-    folder: Path, rows: Sequence[Mapping[str, Any]], summary: Summary, record: RunRecord
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    summary: Summary,
+    record: RunRecord,
+    exports: Sequence[str] = (),
 ) -> None:
     """Write card, data and ``run.json`` to a folder, in place of what an earlier run wrote there.
 
     Args:
         folder: Where to write; made if it does not exist.
-        rows: The rows; a column that they lack is left out of the files.
+        rows: The rows; a column that they lack is left out of the files. Turns after the first
+            get columns of their own, up to the longest conversation's.
         summary: Their counts.
         record: What to say about the run.
+        exports: The kept rows in trainers' formats beside the default configuration: "sft",
+            "preference", "kto".
 
     Raises:
         FileExistsError: If the folder holds something else than an earlier run's output.
         OSError: If the folder cannot be written.
+        ValueError: If there is no such export, or the rows lack what it needs.
     """
+    check_exports(exports, rows)
     check_folder(folder)
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    _write_text(folder / "run.json", run_json(summary, record))
+    folder.mkdir(parents=True, exist_ok=True)
+    shards.write_text(folder / "run.json", run_json(summary, record))
+    n_turns = longest_conversation(rows)
+    names = published_names(rows, n_turns)
+    types = {name: columns.described(name).type for name in names}
+    shards.write_shards(folder / "data", _with_turns(rows, n_turns), types)
+    write_exports(folder, rows, exports)
+    sample = next((row for row in _with_turns(rows, n_turns) if row["keep"]), None)
+    shards.write_text(folder / "README.md", card(summary, record, names, sample, exports))
+
+
+def longest_conversation(rows: Iterable[Mapping[str, Any]]) -> int:
+    """Return the most turns of a row's messages, at least 1."""
+    return max((count_turns(row.get("messages") or ()) for row in rows), default=1) or 1
+
+
+def published_names(rows: Sequence[Mapping[str, Any]], n_turns: int) -> list[str]:
+    """Return the columns of the default configuration: those of the rows, then of later turns."""
     names = [name for name in columns.NAMES if not rows or name in rows[0]]
-    written = set(_write_data(folder / "data", rows, names))
-    for stale in (folder / "data").iterdir():
-        if _SHARD.fullmatch(stale.name) and stale not in written:
-            stale.unlink()
-    sample = next((row for row in rows if row["keep"]), None)
-    _write_text(folder / "README.md", card(summary, record, names, sample))
+    return [*names, *turn_columns((), n_turns)]
+
+
+def _with_turns(rows: Iterable[Mapping[str, Any]], n_turns: int) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows with the columns of later turns."""
+    for row in rows:
+        yield {**row, **turn_columns(row.get("messages") or (), n_turns)}
 
 
 def check_folder(folder: Path) -> None:
@@ -140,6 +162,7 @@ def card(
     record: RunRecord,
     names: Sequence[str],
     sample: Mapping[str, Any] | None = None,
+    exports: Sequence[str] = (),
 ) -> str:
     """Return the dataset card: YAML front matter, then what the data are and how they came about.
 
@@ -148,12 +171,14 @@ def card(
         record: What to say about the run.
         names: The columns that the files have.
         sample: A row to show, None for none.
+        exports: The configurations beside the default one.
     """
     parts = [
-        f"---\n{_front_matter(summary, record)}---",
+        f"---\n{_front_matter(summary, record, exports)}---",
         f"# {_plain(record.title)}",
         f"Written by {_code(record.model)} with {_plain(record.generator)}: the model was prompted"
         " with its own pre-query template and nothing else, and answered what it had asked.",
+        *([f"## How to load it\n\n{usage(exports)}"] if exports else []),
         f"## How it was generated\n\n{_settings_table(record)}",
         f"The pre-query template:\n\n{_fenced(record.template)}",
         f"## Counts\n\n{_counts_table(summary)}",
@@ -173,67 +198,18 @@ def size_category(rows: int) -> str:
 
 def arrow_schema(names: Iterable[str] = columns.NAMES) -> Any:
     """Return the columns as a `pyarrow.Schema`, in their order in `magpie_steps.columns`."""
-    import pyarrow as pa
-
     wanted = frozenset(names)
-    return pa.schema([(c.name, _arrow_type(c.type)) for c in columns.COLUMNS if c.name in wanted])
+    return shards.arrow_schema({c.name: c.type for c in columns.COLUMNS if c.name in wanted})
 
 
-def _arrow_type(kind: columns.ColumnType) -> Any:
-    import pyarrow as pa
-
-    if isinstance(kind, str):
-        return pa.bool_() if kind == "bool" else pa.type_for_alias(kind)
-    if isinstance(kind, list):
-        return pa.list_(_arrow_type(kind[0]))
-    return pa.struct([(name, _arrow_type(inner)) for name, inner in kind.items()])
-
-
-def _write_data(
-    folder: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
-) -> Iterator[Path]:
-    """Write the parquet files and yield their paths."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = arrow_schema(names)
-    starts = range(0, max(len(rows), 1), ROWS_PER_FILE)
-    for number, start in enumerate(starts):
-        stop = min(start + ROWS_PER_FILE, len(rows))
-        part = [dict(rows[i]) for i in range(start, stop)]
-        table = pa.Table.from_pylist(part, schema=schema)
-        path = folder / f"train-{number:05d}-of-{len(starts):05d}.parquet"
-        _replace(path, partial(pq.write_table, table))
-        yield path
-
-
-def _write_text(path: Path, text: str) -> None:
-    _replace(path, lambda target: target.write_text(text, encoding="utf-8"))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `path`, then move it there in one step."""
-    target = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(target)
-        os.replace(target, path)
-    finally:
-        target.unlink(missing_ok=True)
-
-
-def _front_matter(summary: Summary, record: RunRecord) -> str:
+def _front_matter(summary: Summary, record: RunRecord, exports: Sequence[str]) -> str:
     fields: dict[str, Any] = {
         "license": record.license,
         "pretty_name": record.title,
         "task_categories": ["text-generation"],
         "tags": ["synthetic", "magpie", "distilabel", "magpie-steps"],
         "size_categories": [size_category(summary.generated)],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": "train", "path": "data/*.parquet"}],
-            }
-        ],
+        "configs": [config("default", "data"), *(config(name, name) for name in exports)],
     }
     known = {name: value for name, value in fields.items() if value is not None}
     return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
@@ -263,8 +239,7 @@ def _columns_table(names: Sequence[str]) -> str:
     lines = [["column", "type", "what it holds"], ["---", "---", "---"]]
     lines += [
         [f"`{c.name}`", f"`{columns.type_text(c.type)}`", c.description]
-        for c in columns.COLUMNS
-        if c.name in names
+        for c in map(columns.described, names)
     ]
     return columns.markdown(lines)
 

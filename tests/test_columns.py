@@ -79,6 +79,16 @@ def test_instruction_and_response_together_write_what_a_conversation_has():
     assert both | turns == set(columns.written_by("ConversationGenerator"))
 
 
+def test_later_turns_have_columns_of_their_own():
+    assert columns.described("response").name == "response"
+    found = columns.described("response_12")
+    assert (found.name, found.type) == ("response_12", "string")
+    assert "turn 12" in found.description
+    for name in ("response_", "response_x", "keep_2", "turn"):
+        with pytest.raises(ValueError, match=rf"no column '{name}'; the columns are uuid, row,"):
+            columns.described(name)
+
+
 def test_reasons_are_those_of_the_sanitiser():
     assert set(columns.INSTRUCTION_REASONS) == set(get_args(InstructionReason))
     assert set(columns.RESPONSE_REASONS) <= set(columns.INSTRUCTION_REASONS)

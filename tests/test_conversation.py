@@ -1,6 +1,13 @@
 import pytest
 
-from magpie_steps.conversation import append_turn, split_last_turn, start, validate
+from magpie_steps.conversation import (
+    append_turn,
+    count_turns,
+    split_last_turn,
+    start,
+    turn_columns,
+    validate,
+)
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 USER = {"role": "user", "content": "Hi?"}
@@ -66,3 +73,28 @@ def test_split_and_append_are_inverse():
     messages = append_turn(append_turn(start("S"), "a", "b"), "c", "d")
     last = split_last_turn(messages)
     assert append_turn(last.history, last.instruction, last.response) == messages
+
+
+@pytest.mark.parametrize("system", [[], [SYSTEM]])
+def test_later_turns_are_columns_up_to_the_longest_conversation(system):
+    messages = append_turn(append_turn([*system], "a", "b"), "c", "d")
+    assert count_turns(messages) == 2
+    assert turn_columns(messages, 1) == {}
+    assert turn_columns(messages, 2) == {"instruction_2": "c", "response_2": "d"}
+    assert turn_columns(messages, 3) == {
+        "instruction_2": "c",
+        "response_2": "d",
+        "instruction_3": "",
+        "response_3": "",
+    }
+
+
+def test_an_unanswered_turn_counts_and_has_no_response():
+    messages = append_turn(append_turn([], "a", "b"), "c")
+    assert count_turns(messages) == 2
+    assert turn_columns(messages, 2) == {"instruction_2": "c", "response_2": ""}
+
+
+def test_no_conversation_has_no_turns():
+    assert count_turns([]) == 0
+    assert turn_columns([], 2) == {"instruction_2": "", "response_2": ""}

@@ -1,11 +1,12 @@
 import json
 import re
 
+import datasets
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from magpie_steps import columns, publish
+from magpie_steps import columns, publish, shards
 from magpie_steps.publish import RunRecord, card, size_category, write_repository
 from magpie_steps.summary import summarise
 
@@ -49,8 +50,28 @@ def front_matter(text):
     return yaml.safe_load(matter)
 
 
-def write(folder, rows, **changes):
-    write_repository(folder, rows, summarise(rows), record(**changes))
+def write(folder, rows, exports=(), **changes):
+    write_repository(folder, rows, summarise(rows), record(**changes), exports)
+
+
+def paired(number, **changes):
+    return row(
+        number,
+        **{
+            "prompt": [{"role": "user", "content": f"Ask {number}?"}],
+            "chosen": [{"role": "assistant", "content": "Good."}],
+            "rejected": [{"role": "assistant", "content": "Bad."}],
+            "chosen_score": 2.0,
+            "rejected_score": 0.5,
+            "score_margin": 1.5,
+            **changes,
+        },
+    )
+
+
+def load(folder, name, cache):
+    found = datasets.load_dataset(str(folder), name, split="train", cache_dir=str(cache))
+    return found.to_list()
 
 
 def test_repository_holds_exactly_what_would_be_uploaded(tmp_path):
@@ -65,13 +86,13 @@ def test_rows_come_back_as_they_went_in(tmp_path):
     table = pq.read_table(tmp_path / "data" / "train-00000-of-00001.parquet")
     assert table.schema.equals(publish.arrow_schema())
     found = table.to_pylist()
-    for name in {name for name in columns.NAMES if not name.endswith("_configs")}:
-        # By their texts, since one NaN does not equal another.
+    for name in columns.NAMES:
+        # As text, since the NaN of a score that does not apply equals nothing.
         assert str([r[name] for r in found]) == str([r[name] for r in rows])
 
 
 def test_rows_are_split_into_numbered_files_and_stale_ones_go(tmp_path, monkeypatch):
-    monkeypatch.setattr(publish, "ROWS_PER_FILE", 2)
+    monkeypatch.setattr(shards, "ROWS_PER_FILE", 2)
     write(tmp_path, [row(i) for i in range(5)])
     names = sorted(p.name for p in (tmp_path / "data").iterdir())
     assert names == [f"train-0000{i}-of-00003.parquet" for i in range(3)]
@@ -197,3 +218,126 @@ def test_run_json_is_complete(tmp_path):
     assert content["versions"] == {"magpie-steps": "0.1.0"}
     assert content["rows_per_second"] == 1.0
     assert content["pre_query_template"] == "<|bos|>user\n"
+
+
+# Exports
+
+
+def test_exports_are_configurations_of_the_kept_rows(tmp_path):
+    folder, cache = tmp_path / "out", tmp_path / "cache"
+    removed = paired(1, keep=False, drop_reason="engine_error", chosen=[], rejected=[])
+    rows = [paired(0), removed, paired(2), row(3)]
+    write(folder, rows, exports=("sft", "preference", "kto"))
+    assert [found["uuid"] for found in load(folder, None, cache)] == [r["uuid"] for r in rows]
+    kept = ("id-0", "id-2", "id-3")
+    assert load(folder, "sft", cache) == [
+        {"uuid": r["uuid"], "messages": r["messages"]} for r in rows if r["uuid"] in kept
+    ]
+    names = ("uuid", "prompt", "chosen", "rejected")
+    scores = ("chosen_score", "rejected_score", "score_margin")
+    wanted = [{name: r[name] for name in (*names, *scores)} for r in (rows[0], rows[2])]
+    assert load(folder, "preference", cache) == wanted
+    examples = load(folder, "kto", cache)
+    assert [(e["uuid"], e["label"]) for e in examples] == [
+        ("id-0", True),
+        ("id-0", False),
+        ("id-2", True),
+        ("id-2", False),
+    ]
+    assert examples[0]["completion"] == rows[0]["chosen"]
+    assert examples[1]["completion"] == rows[0]["rejected"]
+    assert all(set(e) == {"uuid", "prompt", "completion", "label"} for e in examples)
+
+
+def test_the_card_lists_the_exports_and_says_how_to_load_them(tmp_path):
+    write(tmp_path, [paired(0)], exports=("sft", "kto"))
+    text = (tmp_path / "README.md").read_text()
+    found = {c["config_name"]: c["data_files"][0]["path"] for c in front_matter(text)["configs"]}
+    assert found == {
+        "default": "data/*.parquet",
+        "sft": "sft/*.parquet",
+        "kto": "kto/*.parquet",
+    }
+    assert next(iter(found)) == "default"
+    assert '- `load_dataset(PATH, "kto")`: single answers labelled good or bad' in text
+    assert '"preference"' not in text
+
+
+def test_exports_of_an_earlier_run_go_and_other_files_stay(tmp_path):
+    write(tmp_path, [paired(0)], exports=("sft", "preference", "kto"))
+    (tmp_path / "kto" / "mine.parquet").touch()
+    write(tmp_path, [paired(0)], exports=("sft",))
+    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.parquet"))
+    shard = "train-00000-of-00001.parquet"
+    assert files == [f"data/{shard}", "kto/mine.parquet", f"sft/{shard}"]
+    assert not (tmp_path / "preference").exists()
+
+
+def test_exports_are_split_into_files_by_their_own_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "ROWS_PER_FILE", 2)
+    write(tmp_path / "out", [paired(i) for i in range(3)], exports=("kto",))
+    names = sorted(p.name for p in (tmp_path / "out" / "kto").iterdir())
+    assert names == [f"train-0000{i}-of-00003.parquet" for i in range(3)]
+    assert len(load(tmp_path / "out", "kto", tmp_path / "cache")) == 6
+
+
+def test_an_export_of_no_row_is_readable(tmp_path):
+    write(tmp_path, [paired(0, chosen=[])], exports=("preference",))
+    table = pq.read_table(tmp_path / "preference" / "train-00000-of-00001.parquet")
+    assert table.num_rows == 0
+    assert table.column_names[:4] == ["uuid", "prompt", "chosen", "rejected"]
+
+
+@pytest.mark.parametrize(
+    ("exports", "names", "message"),
+    [
+        (("dpo",), columns.NAMES, "no export 'dpo'; there are sft, preference, kto"),
+        (
+            ("kto",),
+            ("keep", "drop_reason", "messages"),
+            "needs the column 'chosen'.*FormatPreference",
+        ),
+        (("sft",), ("keep", "drop_reason"), "needs the column 'messages'.*FormatSFT"),
+    ],
+)
+def test_exports_that_cannot_be_are_refused_before_anything_is_written(
+    tmp_path, exports, names, message
+):
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / "out", [columns.empty_row(names)], exports=exports)
+    assert not (tmp_path / "out").exists()
+
+
+# Later turns
+
+
+def test_later_turns_have_columns_up_to_the_longest_conversation(tmp_path):
+    first = row(0)["messages"]
+    second = [{"role": "user", "content": "And?"}, {"role": "assistant", "content": "So."}]
+    system = [{"role": "system", "content": "Be brief."}]
+    rows = [
+        row(0),
+        row(1, messages=[*system, *first, *second]),
+        row(2, keep=False, drop_reason="engine_error", messages=[]),
+        row(3, messages=[*first, *second, *second]),
+    ]
+    write(tmp_path, rows)
+    table = pq.read_table(tmp_path / "data" / "train-00000-of-00001.parquet")
+    later = ["instruction_2", "response_2", "instruction_3", "response_3"]
+    assert table.column_names == [*columns.NAMES, *later]
+    assert [[found[name] for name in later] for found in table.to_pylist()] == [
+        ["", "", "", ""],
+        ["And?", "So.", "", ""],
+        ["", "", "", ""],
+        ["And?", "So.", "And?", "So."],
+    ]
+    text = (tmp_path / "README.md").read_text()
+    assert "| `response_3` | `string` | The answer in turn 3," in text
+    assert '"instruction_2": ""' in text
+
+
+def test_single_turns_have_no_columns_of_later_ones(tmp_path):
+    write(tmp_path, [row(0)])
+    text = (tmp_path / "README.md").read_text()
+    assert "`response`" in text
+    assert "response_2" not in text

@@ -49,6 +49,10 @@ OTHER_SETTINGS = {
     "n_turns": 3,
     "multi_turn_prompt": "Go on.",
     "include_system_prompt": True,
+    "source": "instruct_vs_base",
+    "min_margin": 0.5,
+    "allow_swap": True,
+    "drop_system": True,
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore:Step .* hasn't received a pipeline")
@@ -195,11 +199,13 @@ def test_runtime_parameters_reach_the_step_however_deep(kind):
         "response_sampling": {"temperature": 0.4},
         "instruction_sampling": {"top_p": 0.8},
         "sampling": {"min_p": 0.2},
+        "min_margin": 0.4,
+        "drop_system": True,
     }
     known = {name: value for name, value in parameters.items() if name in kind.model_fields}
     pipeline._set_runtime_parameters({step.name: known})
-    assert known.get("rows_in_flight") == getattr(step, "rows_in_flight", None)
-    assert known.get("input_batch_size") == getattr(step, "input_batch_size", None)
+    for name in {"rows_in_flight", "input_batch_size", "min_margin", "drop_system"} & set(known):
+        assert getattr(step, name) == known[name]
     if "response_sampling" in known:
         assert step.response_sampling.temperature == 0.4
     if "instruction_sampling" in known:

@@ -11,7 +11,7 @@ from magpie_steps import columns
 from magpie_steps.conversation import USER, Message, find_fault, take_system
 from magpie_steps.steps.answers import CanComplete, Role, Row, row_number
 from magpie_steps.steps.progress import Progress
-from magpie_steps.steps.turns import Draft, TurnPlan, TurnWriter, turn_columns
+from magpie_steps.steps.turns import Draft, TurnPlan, TurnWriter, about_turns
 
 
 class ContinuationWriter:
@@ -85,7 +85,7 @@ class ContinuationWriter:
         finished = {
             **row,
             "messages": draft.whole,
-            **turn_columns(draft, reason),
+            **about_turns(draft, reason),
             "gen_continuation_configs": self._config,
             "instruction_attempts": (row.get("instruction_attempts") or 0) + draft.attempts,
             "instruction_rejections": [

@@ -12,7 +12,7 @@ from itertools import accumulate
 from magpie_steps import columns, seeds
 from magpie_steps.steps.answers import CanComplete, Role, Row, Written, response_columns
 from magpie_steps.steps.progress import Progress
-from magpie_steps.steps.turns import Draft, TurnPlan, TurnWriter, turn_columns
+from magpie_steps.steps.turns import Draft, TurnPlan, TurnWriter, about_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class RowWriter:
             answer = draft.first_response or Written("", "", 0)
             messages = draft.whole if kept else []
             finished |= response_columns(answer, messages, plan.turns.response, self._model)
-            finished |= turn_columns(draft, reason if kept else "")
+            finished |= about_turns(draft, reason if kept else "")
         row = {name: finished[name] for name in plan.names}
         self._progress.count(row, draft.rejections)
         return row

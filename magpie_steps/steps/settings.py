@@ -21,6 +21,7 @@ T = TypeVar("T")
 Tunable = Annotated[T, RUNTIME]
 Count = Annotated[int, Field(ge=1), RUNTIME]
 Seed = Annotated[int, Field(ge=0), RUNTIME]
+Margin = Annotated[float, Field(ge=0.0, allow_inf_nan=False), RUNTIME]
 
 
 class SamplingSettings(RuntimeParametersMixin, BaseModel):

@@ -247,7 +247,7 @@ def usable_multi_turn_prompt(
     return text
 
 
-def turn_columns(draft: Draft, reason: str) -> dict[str, object]:
+def about_turns(draft: Draft, reason: str) -> dict[str, object]:
     """Return the columns about a conversation's turns; `reason` is the last turn's."""
     return {
         "turns": draft.turns,
