@@ -62,6 +62,10 @@ class Run:
             return magpie_steps.ScriptedEngine()
         return magpie_steps.TransformersEngine(model=self.models[flag])
 
+    def reward_model(self) -> dict[str, Any]:
+        """Return the settings of a `RewardScorer`'s reward model."""
+        return {"model": self.models["reward_model"]}
+
 
 @dataclass(frozen=True)
 class Job:
@@ -73,6 +77,7 @@ class Job:
         settings: What the rows depend on besides models, seed and number, for the card.
         models: The flags in `MODELS` that it takes.
         mix: How often each system prompt is drawn, by key; empty without system prompts.
+        exports: The kept rows in trainers' formats, see `write_repository`.
         num_rows: Rows by default.
     """
 
@@ -81,6 +86,7 @@ class Job:
     settings: Mapping[str, Any]
     models: tuple[str, ...] = ("model",)
     mix: Mapping[str, float] = field(default_factory=dict)
+    exports: tuple[str, ...] = ()
     num_rows: int = 200
 
     @cached_property
@@ -167,7 +173,7 @@ class Job:
             completions={"generated": work.completions, "all_runs": after.completions},
             license=run.license,
         )
-        write_repository(run.output_dir, rows, summary, record)
+        write_repository(run.output_dir, rows, summary, record, self.exports)
         lines = [
             *counted(summary, self.mix),
             *timed(summary, result.seconds, work.completions, work.tokens),
@@ -194,5 +200,6 @@ def _check(run: Run) -> None:
         if value < least:
             raise ValueError(f"--{flag} is {value}; it must be at least {least}")
     if not run.scripted:
-        check_model(run.models["model"])
+        for flag, model in run.models.items():
+            check_model(model, needs_template=flag != "base_model")
     check_folder(run.output_dir)

@@ -177,7 +177,8 @@ def card(
         f"---\n{_front_matter(summary, record, exports)}---",
         f"# {_plain(record.title)}",
         f"Written by {_code(record.model)} with {_plain(record.generator)}: the model was prompted"
-        " with its own pre-query template and nothing else, and answered what it had asked.",
+        f" with its own pre-query template and {_steering(summary)}, and answered what it had"
+        " asked.",
         *([f"## How to load it\n\n{usage(exports)}"] if exports else []),
         f"## How it was generated\n\n{_settings_table(record)}",
         f"The pre-query template:\n\n{_fenced(record.template)}",
@@ -189,6 +190,11 @@ def card(
         parts.append(f"## A row\n\n{_fenced(json.dumps(shown, indent=2), 'json')}")
     parts.append(f"## Versions\n\n{_versions(record.versions)}")
     return "\n\n".join(parts) + "\n"
+
+
+def _steering(summary: Summary) -> str:
+    """Return what stood before the pre-query template, in words."""
+    return "a system prompt that names a topic" if any(summary.system_prompts) else "nothing else"
 
 
 def size_category(rows: int) -> str:

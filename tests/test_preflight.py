@@ -54,3 +54,12 @@ def test_a_file_and_an_empty_folder_are_no_models(tmp_path):
         check_model(str(tmp_path / "file"))
     with pytest.raises(ValueError, match="holds no model"):
         check_model(str(tmp_path))
+
+
+def test_a_base_model_needs_no_chat_template(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="has no chat template"):
+        check_model(str(tmp_path))
+    check_model(str(tmp_path), needs_template=False)
+    with pytest.raises(ValueError, match="there is no model folder"):
+        check_model(str(tmp_path / "none"), needs_template=False)

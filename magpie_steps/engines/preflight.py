@@ -12,12 +12,15 @@ CONFIG_FILE = "config.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 
 
-def check_model(model: str, chat_template: str | None = None) -> None:
+def check_model(
+    model: str, chat_template: str | None = None, *, needs_template: bool = True
+) -> None:
     """Check that a model folder has what Magpie needs; a hub id is left to the hub.
 
     Args:
         model: A folder, or a hub id such as "Qwen/Qwen2.5-0.5B-Instruct".
         chat_template: A template that replaces the model's own, if any.
+        needs_template: Whether the model is prompted with a template; a base model is not.
 
     Raises:
         ValueError: If the folder does not exist, holds no model or no chat template.
@@ -32,7 +35,7 @@ def check_model(model: str, chat_template: str | None = None) -> None:
         return
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(f"the folder {model!r} holds no model: it has no {CONFIG_FILE}")
-    if chat_template is None and not has_chat_template(folder):
+    if needs_template and chat_template is None and not has_chat_template(folder):
         raise ValueError(
             f"the model in {model!r} has no chat template, and Magpie needs one: it prompts with"
             " the part before a user's text; use a chat model instead of a base model"
