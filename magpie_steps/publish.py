@@ -18,7 +18,7 @@ from magpie_steps import columns, shards
 from magpie_steps.conversation import count_turns, turn_columns
 from magpie_steps.exports import check_exports, config, usage, write_exports
 from magpie_steps.provenance import versions
-from magpie_steps.summary import Summary, replayed
+from magpie_steps.summary import Summary, beyond_first_turns, replayed
 
 _SIZES = (
     (10**3, "n<1K"),
@@ -235,6 +235,7 @@ def _counts_table(summary: Summary) -> str:
     lines += [[f"attempts rejected: {reason}", str(n)] for reason, n in summary.rejected.items()]
     lines += [
         ["distinct instructions among the kept", f"{summary.distinct_share:.1%}"],
+        *([name.strip(), value] for name, value in beyond_first_turns(summary)),
         ["instruction tokens", str(summary.instruction_tokens)],
         ["response tokens", str(summary.response_tokens)],
     ]

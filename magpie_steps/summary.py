@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from math import fsum, isfinite, nan
 from typing import Any
 
 from magpie_steps.columns import ENGINE_ERROR, PROMPT_TOO_LONG
@@ -29,6 +30,8 @@ class Summary:
             first.
         follow_ups: Turns after the first in the kept conversations.
         related_follow_ups: Those of them that belong to what was said before.
+        compared: Kept rows with a reward for both the response and the base response.
+        mean_reward_difference: By how much the response's is higher on average; 0 without any.
         model_calls: Completions that the rows took, rejected attempts included.
     """
 
@@ -46,6 +49,8 @@ class Summary:
     conversation_ends: dict[str, int]
     follow_ups: int
     related_follow_ups: int
+    compared: int
+    mean_reward_difference: float
     model_calls: int
 
     @property
@@ -74,6 +79,7 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
     rejected: Counter[str] = Counter()
     keys: Counter[str] = Counter()
     ends: Counter[str] = Counter()
+    differences: list[float] = []
     instructions: set[str] = set()
     for row in rows:
         totals["generated"] += 1
@@ -91,6 +97,8 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
         totals["turns"] += row.get("turns") or 0
         totals["follow_ups"] += len(related)
         totals["related"] += sum(related)
+        if isfinite(difference := row.get("reward_difference", nan)):
+            differences.append(difference)
         instructions.add(row.get("instruction") or "")
         for name in ("instruction_tokens", "response_tokens"):
             totals[name] += row.get(name) or 0
@@ -111,6 +119,8 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
         conversation_ends=dict(ends.most_common()),
         follow_ups=totals["follow_ups"],
         related_follow_ups=totals["related"],
+        compared=len(differences),
+        mean_reward_difference=fsum(differences) / max(len(differences), 1),
         model_calls=totals["model_calls"],
     )
 
@@ -143,15 +153,20 @@ def counted(
         ("attempts rejected", f"{sum(summary.rejected.values()):,}"),
         *rejected,
         ("distinct instructions", f"{summary.distinct_share:.1%}"),
-        *_turns(summary),
+        *beyond_first_turns(summary),
         *_mix(summary, asked_mix or {}),
         ("instruction tokens", f"{summary.instruction_tokens:,}"),
         ("response tokens", f"{summary.response_tokens:,}"),
     ]
 
 
+def beyond_first_turns(summary: Summary) -> list[tuple[str, str]]:
+    """Return lines of a `table` about later turns and rewards, none where there are none."""
+    gain = [("mean reward difference", f"{summary.mean_reward_difference:+.2f}")]
+    return [*_turns(summary), *(gain if summary.compared else [])]
+
+
 def _turns(summary: Summary) -> list[tuple[str, str]]:
-    """Return what is worth saying about turns after the first, nothing where there are none."""
     if not summary.follow_ups and not summary.conversation_ends:
         return []
     ended = [(f"  {end}", f"{n:,}") for end, n in summary.conversation_ends.items()]

@@ -120,11 +120,11 @@ def test_conversations_and_documents_follow_from_their_seed():
     [
         "",
         "What is the capital of Atlantis?",
-        "What is 1 plus 2000?",
+        "What is 47 plus 2000?",
         "What is 3 minus 9?",
-        'Replace "ball" with "ball" in this sentence: The shy dog sees the ball in the cave.',
+        "Replace the word ball with ball in this sentence: The shy dog sees the ball in the cave.",
         "Plan a 40 day trip to Rome.",
-        "What is 12 plus 30? ",
+        "What is 12 plus 3? ",
         "Convert 5 meters to grams.",
     ],
 )
@@ -136,8 +136,8 @@ def test_nonsense_is_not_well_formed(text: str):
 @pytest.mark.parametrize(
     ("instruction", "right", "wrong"),
     [
-        ("What is 47 plus 38?", "47 + 38 = 85", "47 + 38 = 75"),
-        ("What is 47 plus 38?", "The sum is 85.", "85 + 1"),
+        ("What is 47 plus 8?", "47 + 8 = 55", "47 + 8 = 45"),
+        ("What is 47 plus 8?", "The sum is 55.", "55 + 1"),
         ("What is the capital of Peru?", "Lima", "It is Lima or Quito, perhaps Oslo."),
         ("Sort these numbers from smallest to largest: 9, 4, 30", "4, 9, 30", "9, 4, 30"),
         (
@@ -159,3 +159,10 @@ def test_no_text_makes_a_judge_raise(text: str):
     rng = Random(9)
     for family in FAMILIES:
         assert family.is_correct(family.draw(rng), text) in (True, False)
+
+
+def test_a_category_is_known_also_where_the_values_make_no_sense():
+    text = "Find the odd one out among these colors: black, blue, green, red."
+    assert not is_well_formed(text)
+    assert category_of(text) == "reasoning"
+    assert category_of("Hello world") is None

@@ -67,14 +67,13 @@ def test_pre_query_is_what_the_chat_template_puts_before_the_user(instruct: Engi
     assert instruct.template.system_mode == "separate"
 
 
-# Floors a little below what the present weights reach (the figures are in
-# benchmarks/results/embedded_models.json). Sampling is seeded and engines are deterministic, so a
-# pass today is a pass tomorrow. What the models are meant to reach: 95 % well-formed, 85 % steered,
-# 80 % of answers right, 90 % of pairs ranked right.
-WELL_FORMED = 0.88
+# What the models are meant to reach; benchmarks/results/embedded_models.json has what they do, on
+# more draws. Sampling is seeded and engines are deterministic, so a pass today is a pass tomorrow.
+WELL_FORMED = 0.95
 STEERED = 0.85
-ANSWERED = 0.68
-RANKED = 0.58
+ANSWERED = 0.80
+RANKED = 0.90
+RANKED_HELD_OUT = 0.87
 
 
 def test_instructions_are_well_formed_distinct_and_of_every_category(instruct: Engine):
@@ -85,9 +84,8 @@ def test_instructions_are_well_formed_distinct_and_of_every_category(instruct: E
 
 
 def test_category_system_prompts_steer(instruct: Engine):
-    shares = measure_steering(instruct, 20)
-    assert sum(shares.values()) / len(shares) >= STEERED
-    assert min(shares.values()) >= 0.5
+    shares = measure_steering(instruct, 50)
+    assert min(shares.values()) >= STEERED, shares
 
 
 def test_answers_to_held_out_questions_are_right_and_the_base_model_is_far_below(
@@ -99,4 +97,6 @@ def test_answers_to_held_out_questions_are_right_and_the_base_model_is_far_below
 
 
 def test_reward_model_ranks_right_answers_above_wrong_ones():
-    assert measure_reward(model_path("tiny-reward"), 300)["ranked_right"] >= RANKED
+    figures = measure_reward(model_path("tiny-reward"), 1000)
+    assert figures["ranked_right"] >= RANKED
+    assert figures["ranked_right_held_out"] >= RANKED_HELD_OUT

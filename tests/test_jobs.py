@@ -44,3 +44,25 @@ def test_help_says_what_it_makes_and_names_at_most_ten_flags(script, tmp_path):
     assert "--dry-run" in done.stdout
     assert done.stdout.count("\n  --") <= 10
     assert script.name in done.stdout
+
+
+@pytest.mark.parametrize("flag", ["--model", "--base-model", "--reward-model"])
+def test_a_model_that_is_not_there_is_one_line_before_anything_starts(flag, tmp_path):
+    script = ROOT / "pipelines" / "magpie_ultra.py"
+    done = run(script, flag, "./nowhere", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("magpie_ultra: error: there is no model folder './nowhere'")
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_topics_that_were_asked_for_stand_beside_those_that_came(tmp_path):
+    script = ROOT / "pipelines" / "magpie_ultra.py"
+    done = run(script, "--dry-run", "--num-rows", 20, "--output-dir", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("(asked ") == 11
+    assert "mean reward difference" in done.stdout
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "a system prompt that names a topic" in card
+    assert "follow-ups that belong" in card
+    assert (tmp_path / "out" / "sft").is_dir()

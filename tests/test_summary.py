@@ -108,6 +108,14 @@ def test_turns_are_counted_with_why_there_are_no_more():
     assert "turns" not in dict(counted(summarise([row(turns=1, conversation_end="")])))
 
 
+def test_reward_differences_are_averaged_where_there_are_both_rewards():
+    rows = [row(reward_difference=2.0), row(reward_difference=float("nan")), row()]
+    summary = summarise([*rows, row(reward_difference=-1.0)])
+    assert (summary.compared, summary.mean_reward_difference) == (2, 0.5)
+    assert dict(counted(summary))["mean reward difference"] == "+0.50"
+    assert "mean reward difference" not in dict(counted(summarise(rows[1:])))
+
+
 def test_the_realised_mix_stands_beside_the_one_asked_for():
     rows = [row(system_prompt_key=key) for key in ("a", "a", "a", "")]
     lines = dict(counted(summarise(rows), {"a": 1.0, "b": 2.0, "": 1.0}))

@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--instructions", type=int, default=1000, help="unsteered instructions")
     parser.add_argument("--steered", type=int, default=50, help="instructions a category")
     parser.add_argument("--questions", type=int, default=600, help="held-out questions to answer")
-    parser.add_argument("--pairs", type=int, default=500, help="pairs for the reward model")
+    parser.add_argument("--pairs", type=int, default=1000, help="pairs for the reward model")
     arguments = parser.parse_args()
     folder = arguments.models_dir
     instruct = _load(folder / "tiny-instruct")
@@ -143,13 +143,19 @@ def measure_base_answers(base: Engine, folder: Path, count: int) -> dict[str, An
 
 
 def measure_reward(folder: Path, count: int) -> dict[str, float]:
-    """Share of held-out pairs in which the right answer scores above the wrong one."""
+    """Share of fresh pairs in which the right answer scores above the wrong one.
+
+    Once over all categories, once with nothing but questions whose operands training never showed.
+    """
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-    pairs = list(islice(reward_pairs(tokenizer, SEED, held_out=True), count))
-    right = _scores(model, tokenizer, [pair[0] for pair in pairs])
-    wrong = _scores(model, tokenizer, [pair[1] for pair in pairs])
-    return {"pairs": count, "ranked_right": float((right > wrong).float().mean())}
+    shares = {"pairs": float(count)}
+    for name, held_out in (("ranked_right", False), ("ranked_right_held_out", True)):
+        pairs = list(islice(reward_pairs(tokenizer, SEED, held_out=held_out), count))
+        right = _scores(model, tokenizer, [pair[0] for pair in pairs])
+        wrong = _scores(model, tokenizer, [pair[1] for pair in pairs])
+        shares[name] = float((right > wrong).float().mean())
+    return shares
 
 
 def _scores(model: torch.nn.Module, tokenizer: Any, texts: list[str]) -> torch.Tensor:

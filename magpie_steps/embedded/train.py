@@ -40,13 +40,16 @@ from magpie_steps.embedded.tokenizer import MAX_LENGTH, TURN_END, train_tokenize
 SEED = 20241
 SEQUENCE_LENGTH = 256
 BATCH_SEQUENCES = 16
-PRETRAINING_TOKENS = 3_000_000
-CHAT_TOKENS = 8_000_000
-ALONE_TOKENS = 7_000_000
-REWARD_STEPS = 500
-REWARD_PAIRS = 16
-REWARD_LENGTH = 128
-REWARD_RATE = 8e-4
+PRETRAINING_TOKENS = 3_500_000
+CHAT_TOKENS = 12_000_000
+PRACTICE_TOKENS = 6_000_000
+SETTLING_TOKENS = 2_000_000
+REWARD_TOKENS = 4_000_000
+MUON_RATE = 4e-3
+"""Peak learning rate of the layers' matrices."""
+ADAM_RATE = 1e-3
+"""Peak learning rate of all else."""
+REWARD_PAIRS = 32
 SAVED_DTYPE = torch.float16
 """Half precision keeps the three models under 30 MB; engines compute in float32."""
 
@@ -59,18 +62,13 @@ class Stage:
         name: For the progress lines.
         tokens: How long, in training tokens.
         cooldown_share: The share of the steps at the end in which the learning rate goes down.
-        muon_rate: Peak learning rate of the layers' matrices.
-        adam_rate: Peak learning rate of embeddings and norms.
-        alone: Whether a text sees only itself, as it will be in use, or all that is packed before
-            it in its sequence. Alone is how a model learns to answer the question at hand.
+        peak: The learning rates' peak as a share of the usual one.
     """
 
     name: str
     tokens: int
     cooldown_share: float
-    muon_rate: float = 8e-3
-    adam_rate: float = 4e-3
-    alone: bool = False
+    peak: float = 1.0
 
     @property
     def steps(self) -> int:
@@ -78,16 +76,20 @@ class Stage:
         return self.tokens // (SEQUENCE_LENGTH * BATCH_SEQUENCES)
 
     def rate(self, step: int) -> float:
-        """Learning rate as a share of its peak: warm up, stay, go down in a line to nothing."""
+        """Learning rate as a share of the usual peak: up, stay, down in a line to nothing."""
         cooldown = self.cooldown_share * self.steps
-        return min(1.0, (step + 1) / 100, (self.steps - step) / cooldown)
+        return self.peak * min(1.0, (step + 1) / 100, (self.steps - step) / cooldown)
 
 
 PRETRAINING = Stage("pretraining", PRETRAINING_TOKENS, cooldown_share=0.2)
-CHAT = Stage("chat", CHAT_TOKENS, cooldown_share=0.5)
-ALONE = Stage(
-    "chat, alone", ALONE_TOKENS, cooldown_share=0.6, muon_rate=4e-3, adam_rate=1e-3, alone=True
-)
+CHAT = Stage("chat", CHAT_TOKENS, cooldown_share=0.6)
+PRACTICE = Stage("practice", PRACTICE_TOKENS, cooldown_share=0.8)
+"""More conversations, with the learning rate up and down again: copying a word out of the question
+into the answer is learnt late."""
+SETTLING = Stage("settling", SETTLING_TOKENS, cooldown_share=1.0, peak=0.5)
+"""The last conversations show all categories alike: that is how often the model then asks them."""
+REWARD = Stage("reward", REWARD_TOKENS, cooldown_share=1.0, peak=0.5)
+"""Run twice: the rate up and down again helps here too."""
 
 
 def main() -> None:
@@ -98,8 +100,15 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     base = _once(arguments.output_dir / "tiny-base", train_base)
-    instruct = _once(arguments.output_dir / "tiny-instruct", lambda to: train_instruct(base, to))
-    _once(arguments.output_dir / "tiny-reward", lambda to: train_reward(instruct, to))
+    stages = arguments.output_dir / "stages"
+    chat = _once(stages / "chat", lambda to: train_chat(base, to, CHAT, SEED))
+    skilled = _once(stages / "practice", lambda to: train_chat(chat, to, PRACTICE, SEED + 1))
+    instruct = _once(
+        arguments.output_dir / "tiny-instruct",
+        lambda to: train_chat(skilled, to, SETTLING, SEED + 2, practice=False),
+    )
+    judge = _once(stages / "reward", lambda to: train_reward(instruct, to, SEED))
+    _once(arguments.output_dir / "tiny-reward", lambda to: train_reward(judge, to, SEED + 1))
 
 
 def _once(folder: Path, train: Callable[[Path], None]) -> Path:
@@ -140,48 +149,66 @@ def train_base(folder: Path) -> None:
     _save(model, tokenizer, folder, ends=[end])
 
 
-def train_instruct(base: Path, folder: Path) -> None:
-    """Tune the base model on conversations; user turns count in the loss like answers."""
-    torch.manual_seed(SEED + 1)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
+def train_chat(
+    start: Path, folder: Path, stage: Stage, seed: int, *, practice: bool = True
+) -> None:
+    """Tune a model on conversations; user turns count in the loss like answers."""
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32)
     texts = (
-        tokenizer.apply_chat_template(messages, tokenize=False) for messages in conversations(SEED)
+        tokenizer.apply_chat_template(messages, tokenize=False)
+        for messages in conversations(seed, practice=practice)
     )
-    _train_language_model(model, tokenizer, texts, CHAT)
-    _train_language_model(model, tokenizer, texts, ALONE)
+    _train_language_model(model, tokenizer, texts, stage)
     _save(model, tokenizer, folder, ends=[TURN_END, tokenizer.pad_token])
 
 
-def train_reward(instruct: Path, folder: Path) -> None:
+def train_reward(start: Path, folder: Path, seed: int) -> None:
     """Teach a one-number head to score the right answer above the wrong one (Bradley-Terry)."""
     torch.manual_seed(SEED + 2)
-    tokenizer = AutoTokenizer.from_pretrained(instruct)
-    model = LlamaForSequenceClassification.from_pretrained(
-        instruct, dtype=torch.float32, num_labels=1
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=REWARD_RATE, weight_decay=0.01)
-    pairs = reward_pairs(tokenizer, SEED)
-    progress = Progress("reward", REWARD_STEPS, REWARD_PAIRS * 2 * REWARD_LENGTH)
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    model = LlamaForSequenceClassification.from_pretrained(start, dtype=torch.float32, num_labels=1)
+    optimizers = _optimizers(model)
+    pairs = reward_pairs(tokenizer, seed)
+    progress = Progress(REWARD.name, REWARD.steps)
     model.train()
-    for step in range(REWARD_STEPS):
+    for step in range(REWARD.steps):
         chosen, rejected = zip(*islice(pairs, REWARD_PAIRS), strict=True)
         batch = tokenizer(
             [*chosen, *rejected],
             add_special_tokens=False,
-            padding="max_length",
-            max_length=REWARD_LENGTH,
+            padding=True,
             return_tensors="pt",
         )
-        scores = model(**batch).logits.squeeze(-1)
-        margin = scores[:REWARD_PAIRS] - scores[REWARD_PAIRS:]
-        loss = -torch.nn.functional.logsigmoid(margin).mean()
-        for group in optimizer.param_groups:
-            group["lr"] = REWARD_RATE * min((step + 1) / 50, (REWARD_STEPS - step) / REWARD_STEPS)
-        _update(model, [optimizer], loss)
-        progress.show(step, loss.item())
+        hidden = model.model(**batch).last_hidden_state
+        loss = _reward_loss(model.score(hidden).squeeze(-1), **batch)
+        _update(model, optimizers, loss, REWARD.rate(step))
+        progress.show(step, loss.item(), batch["input_ids"].numel())
     # A fresh one: padding while training is written into a tokenizer's own file.
-    _save(model, AutoTokenizer.from_pretrained(instruct), folder, ends=None)
+    _save(model, AutoTokenizer.from_pretrained(start), folder, ends=None)
+
+
+def _reward_loss(
+    scores: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
+) -> torch.Tensor:
+    """Rank the ends of right answers above those of wrong ones, and tell where wrong ones err.
+
+    The second part looks at every place from the first difference on, not at the end alone: a
+    mistake is learnt where it stands.
+
+    Args:
+        scores: For every place the head's number; right answers, then as many wrong ones.
+        input_ids: The texts, padded on the right.
+        attention_mask: 1 on texts, 0 on padding.
+    """
+    right, wrong = scores.chunk(2)
+    ids, mask = input_ids.chunk(2), attention_mask.bool().chunk(2)
+    differ = (ids[0] != ids[1]).cumsum(1) > 0
+    ends = [part.sum(1, keepdim=True) - 1 for part in mask]
+    margin = right.gather(1, ends[0]) - wrong.gather(1, ends[1])
+    places = torch.cat([right[differ & mask[0]], -wrong[differ & mask[1]]])
+    log_sigmoid = torch.nn.functional.logsigmoid
+    return -log_sigmoid(margin).mean() - log_sigmoid(places).mean()
 
 
 def reward_pairs(
@@ -209,19 +236,20 @@ def reward_pairs(
 class Progress:
     """Prints step, loss, tokens per second and time left, every few seconds."""
 
-    def __init__(self, name: str, steps: int, tokens_per_step: int) -> None:
+    def __init__(self, name: str, steps: int) -> None:
         """Start the clock."""
-        self.name, self.steps, self.tokens_per_step = name, steps, tokens_per_step
+        self.name, self.steps, self.tokens = name, steps, 0
         self.start = self.last = time.monotonic()
 
-    def show(self, step: int, loss: float) -> None:
-        """Print one line, at most one every ten seconds and always the last."""
+    def show(self, step: int, loss: float, tokens: int) -> None:
+        """Count a step's tokens; print a line at most every ten seconds and always the last."""
+        self.tokens += tokens
         now = time.monotonic()
         if now - self.last < 10 and step + 1 < self.steps:
             return
         self.last = now
         done = step + 1
-        speed = done * self.tokens_per_step / (now - self.start)
+        speed = self.tokens / (now - self.start)
         left = (self.steps - done) * (now - self.start) / done
         print(
             f"{self.name} {done}/{self.steps} loss {loss:.3f}"
@@ -244,48 +272,53 @@ def _train_language_model(
     texts: Iterator[str],
     stage: Stage,
 ) -> None:
-    optimizers = _optimizers(model, stage)
-    peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    optimizers = _optimizers(model)
     compiled = torch.compile(model)
     batches = _batches(tokenizer, texts)
-    progress = Progress(stage.name, stage.steps, SEQUENCE_LENGTH * BATCH_SEQUENCES)
+    progress = Progress(stage.name, stage.steps)
     model.train()
     for step in range(stage.steps):
-        for optimizer, peak in zip(optimizers, peaks, strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * stage.rate(step)
         ids = next(batches)
-        mask = _own_text_mask(ids, tokenizer.bos_token_id) if stage.alone else None
+        mask = _own_text_mask(ids, tokenizer.bos_token_id)
         loss = compiled(input_ids=ids, labels=ids, attention_mask=mask, use_cache=False).loss
-        _update(model, optimizers, loss)
-        progress.show(step, loss.item())
+        _update(model, optimizers, loss, stage.rate(step))
+        progress.show(step, loss.item(), ids.numel())
 
 
 def _own_text_mask(ids: torch.Tensor, bos: int) -> torch.Tensor:
-    """Which positions see which: those before them that belong to the same text."""
+    """Which positions see which: those before them that belong to the same text.
+
+    As it will be in use. A model that sees the texts packed before its own learns to use the
+    question at hand far more slowly.
+    """
     text = (ids == bos).cumsum(1)
     same = text.unsqueeze(2) == text.unsqueeze(1)
     return (same & torch.ones_like(same[0]).tril()).unsqueeze(1)
 
 
-def _optimizers(model: torch.nn.Module, stage: Stage) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for embeddings and norms."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+def _optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for all else."""
+    layers = [name for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2]
+    matrices = [p for name, p in model.named_parameters() if name in layers]
+    others = [p for name, p in model.named_parameters() if name not in layers]
     return [
-        torch.optim.Muon(
-            matrices, lr=stage.muon_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
-        ),
-        torch.optim.AdamW(others, lr=stage.adam_rate, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
 
 def _update(
-    model: torch.nn.Module, optimizers: list[torch.optim.Optimizer], loss: torch.Tensor
+    model: torch.nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    loss: torch.Tensor,
+    rate: float,
 ) -> None:
+    """Take one step at a share of the usual learning rates."""
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    for optimizer in optimizers:
+    for optimizer, peak in zip(optimizers, (MUON_RATE, ADAM_RATE), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = peak * rate
         optimizer.step()
         optimizer.zero_grad()
 

@@ -38,9 +38,15 @@ def is_well_formed(text: str) -> bool:
 
 
 def category_of(text: str) -> str | None:
-    """The category key of a first user turn, None where it is not well formed."""
+    """The category key of a first user turn, also of one whose values make no sense.
+
+    "Find the odd one out among these colors: black, blue, green, red." is a question of reasoning,
+    though not well formed. None: no family asks like this.
+    """
     question = read_instruction(text)
-    return question.family.category if question else None
+    if question:
+        return question.family.category
+    return next((family.category for family in FAMILIES if family.recognises(text)), None)
 
 
 def is_correct_answer(instruction: str, answer: str) -> bool | None:
@@ -67,6 +73,23 @@ def judge_conversation(messages: Sequence[Message]) -> list[bool | None]:
             question = _read_later(question, asked)
         elif message["role"] == "assistant":
             verdicts.append(_judge(question, asked, message["content"]))
+    return verdicts
+
+
+def relate_follow_ups(messages: Sequence[Message]) -> list[bool]:
+    """Say of every user turn after the first whether it belongs to the conversation.
+
+    It does if it changes something in the question before it, asks another question of the same
+    category, or says thanks.
+    """
+    verdicts: list[bool] = []
+    before: Question | None = None
+    for place, text in enumerate(m["content"] for m in messages if m["role"] == "user"):
+        found = _read_later(before, text)
+        if place:
+            same = before and found and found.family.category == before.family.category
+            verdicts.append(bool(same))
+        before = found or before
     return verdicts
 
 

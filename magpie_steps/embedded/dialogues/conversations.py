@@ -6,7 +6,7 @@ from random import Random
 
 from magpie_steps.embedded.dialogues.families import FAMILIES
 from magpie_steps.embedded.dialogues.grammar import Family
-from magpie_steps.prompts import category_prompts
+from magpie_steps.prompts import category_prompts, multi_turn_prompt
 
 BY_CATEGORY: dict[str, list[Family]] = {
     key: [family for family in FAMILIES if family.category == key] for key in category_prompts()
@@ -20,8 +20,8 @@ GENERAL_SHARE = 0.1
 THANKS_SHARE = 0.05
 """Later turns in which the user only says thanks."""
 
-PRACTICE = {"math": 4, "reasoning": 2, "coding_debugging": 2, "data_analysis": 2}
-"""How many times as many documents as others these get: what must be worked out needs practice."""
+PRACTICE = {"math": 3, "reasoning": 3, "coding_debugging": 2, "data_analysis": 3, "editing": 2}
+"""How many times as many texts as others these get: what must be worked out needs practice."""
 
 THANKS = ("Thank you!", "Thanks a lot!", "Great, thanks!")
 WELCOME = "You are welcome!"
@@ -29,7 +29,7 @@ WELCOME = "You are welcome!"
 _GENERAL_PROMPTS = (
     "You are a helpful assistant.",
     "Answer the questions of the user.",
-    "The user asks a first question and then related questions. Answer each of them well.",
+    multi_turn_prompt(),
 )
 _STEERING_PROMPTS = (
     "You are a helpful assistant for {label}.",
@@ -48,9 +48,14 @@ class Turn:
     values: dict[str, str]
 
 
-def draw_conversation(rng: Random) -> list[dict[str, str]]:
-    """Draw one conversation as chat messages, perhaps with a system message first."""
-    category = rng.choice(list(BY_CATEGORY))
+def draw_conversation(rng: Random, *, practice: bool = True) -> list[dict[str, str]]:
+    """Draw one conversation as chat messages, perhaps with a system message first.
+
+    Args:
+        rng: Where the chance comes from.
+        practice: Whether categories that need practice are drawn more often than others.
+    """
+    category = _draw_category(rng) if practice else rng.choice(list(BY_CATEGORY))
     n_turns = rng.choices(list(TURN_WEIGHTS), list(TURN_WEIGHTS.values()))[0]
     messages = draw_system_message(rng, category)
     turns = [draw_turn(rng, category)]
@@ -108,14 +113,17 @@ def draw_later_turn(rng: Random, category: str, before: Turn) -> Turn:
     return Turn(text, before.family.answer(values, rng), before.family, values)
 
 
+def _draw_category(rng: Random) -> str:
+    return rng.choices(list(BY_CATEGORY), [PRACTICE.get(key, 1) for key in BY_CATEGORY])[0]
+
+
 def draw_document(rng: Random) -> str:
     """Draw a plain text: notes (statements), an exercise sheet (questions), or solved exercises.
 
     This is what the base model reads. It holds the same knowledge as the conversations, but
     nobody in it takes turns.
     """
-    weights = [PRACTICE.get(category, 1) for category in BY_CATEGORY]
-    category = rng.choices(list(BY_CATEGORY), weights)[0]
+    category = _draw_category(rng)
     turns = [draw_turn(rng, category) for _ in range(rng.randint(2, 6))]
     kind = rng.choices(("notes", "exercises", "solved"), (0.75, 0.15, 0.1))[0]
     if kind == "exercises":
@@ -127,11 +135,11 @@ def draw_document(rng: Random) -> str:
     )
 
 
-def conversations(seed: int) -> Iterator[list[dict[str, str]]]:
-    """Endless conversations, the same for the same seed."""
+def conversations(seed: int, *, practice: bool = True) -> Iterator[list[dict[str, str]]]:
+    """Endless conversations, the same for the same seed; `practice` as in `draw_conversation`."""
     rng = Random(f"conversations:{seed}")
     while True:
-        yield draw_conversation(rng)
+        yield draw_conversation(rng, practice=practice)
 
 
 def documents(seed: int) -> Iterator[str]:

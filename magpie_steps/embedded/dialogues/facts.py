@@ -293,19 +293,29 @@ EVENT_STEPS = {
     ),
 }
 
-TASKS = (
+MORNING_TASKS = (
     "clean the kitchen",
-    "call my mother",
-    "buy groceries",
     "walk the dog",
-    "write a report",
-    "wash the car",
+    "go for a run",
     "water the plants",
+    "bake bread",
+    "make the beds",
+)
+AFTERNOON_TASKS = (
+    "buy groceries",
+    "wash the car",
+    "write a report",
+    "fix the bike",
+    "visit the dentist",
+    "mow the lawn",
+)
+EVENING_TASKS = (
+    "call my mother",
     "pay the bills",
     "study for a test",
-    "go for a run",
-    "fix the bike",
-    "bake bread",
+    "cook dinner",
+    "read a story",
+    "play the piano",
 )
 
 GOALS = {

@@ -182,6 +182,10 @@ class Family:
                 return match.groupdict()
         return None
 
+    def recognises(self, text: str) -> bool:
+        """Whether a question has one of this family's phrasings, whatever its values."""
+        return any(pattern.fullmatch(text) for pattern in self._patterns)
+
     def follow(self, values: Values, rng: Random) -> tuple[str, dict[str, str]] | None:
         """A follow-up to a question with `values`: its text and the values it now asks about."""
         if not self.follow_ups:

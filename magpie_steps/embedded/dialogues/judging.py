@@ -1,7 +1,8 @@
-"""Small tests on an answer's text that the families' judges are made of. None of them raises."""
+"""What the families' answers and judges are made of. No test on a text ever raises."""
 
 import re
 from collections.abc import Iterable, Sequence
+from random import Random
 
 
 def last_number(text: str) -> int | None:
@@ -42,6 +43,14 @@ def lists_different(text: str, count: int, allowed: Sequence[str]) -> bool:
         and len(set(items)) == count
         and set(items) <= set(allowed)
     )
+
+
+def some_of(items: Sequence[str], count: int, rng: Random) -> list[str]:
+    """Draw `count` different items and keep their order, so that a list never comes back on itself.
+
+    In random order the likeliest next item would always be the same one: greedy lists would repeat.
+    """
+    return [items[i] for i in sorted(rng.sample(range(len(items)), count))]
 
 
 def as_numbered_lines(items: Sequence[str]) -> str:

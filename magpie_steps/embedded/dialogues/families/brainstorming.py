@@ -11,13 +11,13 @@ from magpie_steps.embedded.dialogues.facts import (
     WORD_CLASSES,
 )
 from magpie_steps.embedded.dialogues.grammar import Family, FollowUp, Number, Pool, Values
-from magpie_steps.embedded.dialogues.judging import as_numbered_lines, lists_different
+from magpie_steps.embedded.dialogues.judging import as_numbered_lines, lists_different, some_of
 
 _COUNT = Number(2, 5)
 
 
 def _ideas(values: Values, rng: Random) -> str:
-    return as_numbered_lines(rng.sample(IDEAS[values["topic"]], int(values["n"])))
+    return as_numbered_lines(some_of(IDEAS[values["topic"]], int(values["n"]), rng))
 
 
 def _are_ideas(values: Values, answer: str) -> bool:
@@ -25,7 +25,7 @@ def _are_ideas(values: Values, answer: str) -> bool:
 
 
 def _pet_names(values: Values, rng: Random) -> str:
-    return as_numbered_lines(rng.sample(PET_NAMES, int(values["n"])))
+    return as_numbered_lines(some_of(PET_NAMES, int(values["n"]), rng))
 
 
 def _are_pet_names(values: Values, answer: str) -> bool:
@@ -33,7 +33,7 @@ def _are_pet_names(values: Values, answer: str) -> bool:
 
 
 def _words(values: Values, rng: Random) -> str:
-    return as_numbered_lines(rng.sample(WORD_CLASSES[values["class"]], int(values["n"])))
+    return as_numbered_lines(some_of(WORD_CLASSES[values["class"]], int(values["n"]), rng))
 
 
 def _are_words(values: Values, answer: str) -> bool:

@@ -5,13 +5,12 @@ import warnings
 from collections.abc import Callable
 from random import Random
 
-from magpie_steps.embedded.dialogues.grammar import Family, FollowUp, Number, Pool, Several, Values
-from magpie_steps.embedded.dialogues.judging import last_number
+from magpie_steps.embedded.dialogues.grammar import Family, FollowUp, Number, Pool, Values
+from magpie_steps.embedded.dialogues.numbers import NUMBER_LIST, numbers_of, says
 
 _FUNCTION = Pool(
     tuple("calc change compute convert count step update work shift apply move run score".split())
 )
-_NUMBERS = Several(Number(1, 20), 3, 4)
 _VERB_SIGNS = {"adds": "+", "subtracts": "-"}
 _BUILTINS: dict[str, Callable[[list[int]], int]] = {"max": max, "min": min, "len": len}
 _TASK_SIGNS = {"adds": "+", "subtracts": "-", "multiplies": "*"}
@@ -46,20 +45,12 @@ def _printed_sum(values: Values) -> int:
     return a + b if values["sign"] == "+" else a - b
 
 
-def _numbers(values: Values) -> list[int]:
-    return [int(number) for number in values["numbers"].split(", ")]
-
-
 def _builtin(values: Values) -> int:
-    return _BUILTINS[values["builtin"]](_numbers(values))
+    return _BUILTINS[values["builtin"]](numbers_of(values))
 
 
 def _prints(result: Callable[[Values], int]) -> Callable[[Values, Random], str]:
     return lambda values, _: f"It prints {result(values)}."
-
-
-def _says(result: Callable[[Values], int]) -> Callable[[Values, str], bool]:
-    return lambda values, answer: last_number(answer) == result(values)
 
 
 FAMILIES = (
@@ -71,10 +62,12 @@ FAMILIES = (
             "What does this code print?\nx = {a}\ny = {b}\nprint(x {sign} y)",
             "What is the output?\na = {a}\nprint(a {sign} {b})",
         ),
-        slots={"a": Number(2, 50), "b": Number(2, 30), "sign": Pool(("+", "-"))},
-        answer=_prints(_printed_sum),
-        is_correct=_says(_printed_sum),
-        valid=lambda values: int(values["a"]) >= int(values["b"]),
+        slots={"a": Number(10, 60), "b": Number(2, 9), "sign": Pool(("+", "-"))},
+        answer=lambda values, _: (
+            f"{values['a']} {values['sign']} {values['b']} = {_printed_sum(values)},"
+            f" so it prints {_printed_sum(values)}."
+        ),
+        is_correct=says(_printed_sum),
         statement=lambda values, _: (
             f"print({values['a']} {values['sign']} {values['b']}) prints {_printed_sum(values)}."
         ),
@@ -87,9 +80,9 @@ FAMILIES = (
             "What does print({builtin}([{numbers}])) output?",
             "What does this code print?\nx = [{numbers}]\nprint({builtin}(x))",
         ),
-        slots={"numbers": _NUMBERS, "builtin": Pool(tuple(_BUILTINS))},
+        slots={"numbers": NUMBER_LIST, "builtin": Pool(tuple(_BUILTINS))},
         answer=_prints(_builtin),
-        is_correct=_says(_builtin),
+        is_correct=says(_builtin),
         statement=lambda values, _: (
             f"print({values['builtin']}([{values['numbers']}])) prints {_builtin(values)}."
         ),
@@ -102,9 +95,9 @@ FAMILIES = (
             "What does this code print?\nx = [{numbers}]\nprint(x[{i}])",
             "What is x[{i}] in Python if x = [{numbers}]?",
         ),
-        slots={"numbers": _NUMBERS, "i": Number(0, 2)},
-        answer=_prints(lambda values: _numbers(values)[int(values["i"])]),
-        is_correct=_says(lambda values: _numbers(values)[int(values["i"])]),
+        slots={"numbers": NUMBER_LIST, "i": Number(0, 2)},
+        answer=_prints(lambda values: numbers_of(values)[int(values["i"])]),
+        is_correct=says(lambda values: numbers_of(values)[int(values["i"])]),
         statement=lambda values, answer: (
             f"x = [{values['numbers']}]\nprint(x[{values['i']}])\n# {answer}"
         ),

@@ -4,39 +4,32 @@ import re
 from random import Random
 
 from magpie_steps.embedded.dialogues.facts import DAYS, NAMES
-from magpie_steps.embedded.dialogues.grammar import (
-    Drawn,
-    Family,
-    FollowUp,
-    Number,
-    Pool,
-    Several,
-    Values,
-)
-from magpie_steps.embedded.dialogues.judging import last_number, names_only
+from magpie_steps.embedded.dialogues.grammar import Drawn, Family, FollowUp, Pool, Values
+from magpie_steps.embedded.dialogues.judging import names_only
+from magpie_steps.embedded.dialogues.numbers import NUMBER_LIST, draw_numbers, numbers_of, says
 
 _SUBJECT = Pool(("sales", "visitors", "orders", "points", "calls", "guests"))
-_NUMBERS = Several(Number(1, 60), 3, 4)
 
 
 def _draw_table(rng: Random) -> str:
-    keys = rng.sample(rng.choice((DAYS, NAMES)), 3)
-    return ", ".join(
-        f"{key} {number}" for key, number in zip(keys, rng.sample(range(1, 60), 3), strict=True)
-    )
+    days, names = sorted(rng.sample(DAYS, 3), key=DAYS.index), sorted(rng.sample(NAMES, 3))
+    keys = rng.choice((days, names))
+    cells = zip(keys, draw_numbers(rng, 3), strict=True)
+    return ", ".join(f"{key}: {number}" for key, number in cells)
 
 
 def _table(values: Values) -> dict[str, int]:
     return {
         key: int(number)
-        for key, number in (cell.split(" ") for cell in values["table"].split(", "))
+        for key, number in (cell.split(": ") for cell in values["table"].split(", "))
     }
 
 
 def _is_table(values: Values) -> bool:
     table = _table(values)
     keys = set(table)
-    return len(set(table.values())) == 3 and (keys <= set(DAYS) or keys <= set(NAMES))
+    values_differ = len(set(table.values())) == 3
+    return values_differ and (keys <= set(DAYS) or keys <= set(NAMES))
 
 
 def _extreme(values: Values) -> str:
@@ -45,33 +38,29 @@ def _extreme(values: Values) -> str:
     return pick(table, key=table.__getitem__)
 
 
-def _numbers(values: Values) -> list[int]:
-    return [int(number) for number in values["numbers"].split(", ")]
-
-
-def _in_range(values: Values) -> bool:
-    numbers = _numbers(values)
-    return len(numbers) in (3, 4) and max(numbers) <= 60
-
-
 def _sorted(values: Values) -> str:
     backwards = values["order"] == "largest to smallest"
-    return ", ".join(map(str, sorted(_numbers(values), reverse=backwards)))
+    return ", ".join(map(str, sorted(numbers_of(values), reverse=backwards)))
 
 
 def _which(values: Values) -> int:
-    return (max if values["which"] == "largest" else min)(_numbers(values))
+    return (max if values["which"] == "largest" else min)(numbers_of(values))
 
 
-def _count(values: Values) -> int:
-    return sum(number > int(values["limit"]) for number in _numbers(values))
+def _above(values: Values) -> list[int]:
+    return [number for number in numbers_of(values) if number > int(values["limit"])]
+
+
+def _list_above(values: Values) -> str:
+    above = _above(values)
+    return f"{', '.join(map(str, above)) or 'None'} above {values['limit']}: {len(above)}"
 
 
 def _lookup(values: Values) -> int:
     return _table(values).get(values["key"], -1)
 
 
-_TABLE = Drawn(r"\w+ \d+(?:, \w+ \d+){2}", _draw_table)
+_TABLE = Drawn(r"\w+: [1-9]\d?(?:, \w+: [1-9]\d?){2}", _draw_table)
 
 FAMILIES = (
     Family(
@@ -80,11 +69,11 @@ FAMILIES = (
         phrasings=(
             "Here are the {subject}: {table}. Who or what had the {most} {subject}?",
             "Look at these {subject}: {table}. Which entry has the {most}?",
-            "{table}. Which one has the {most} {subject}?",
+            "In the list {table}, which one has the {most} {subject}?",
         ),
         slots={"subject": _SUBJECT, "table": _TABLE, "most": Pool(("most", "least"))},
         answer=lambda values, _: (
-            f"{_extreme(values)} has the {values['most']} with {_table(values)[_extreme(values)]}."
+            f"The {values['most']} is {_extreme(values)}: {_table(values)[_extreme(values)]}"
         ),
         is_correct=lambda values, answer: names_only(answer, _extreme(values), _table(values)),
         valid=_is_table,
@@ -99,14 +88,13 @@ FAMILIES = (
             "Order the values {numbers} from {order}.",
         ),
         slots={
-            "numbers": _NUMBERS,
+            "numbers": NUMBER_LIST,
             "order": Pool(("smallest to largest", "largest to smallest")),
         },
         answer=lambda values, _: _sorted(values),
         is_correct=lambda values, answer: (
             re.findall(r"\d+", answer) == re.findall(r"\d+", _sorted(values))
         ),
-        valid=_in_range,
         statement=lambda values, answer: f"{values['numbers']} from {values['order']}: {answer}",
         follow_ups=(
             FollowUp("Now from {order}."),
@@ -120,10 +108,9 @@ FAMILIES = (
             "What is the {which} of these numbers: {numbers}?",
             "Find the {which} value in {numbers}.",
         ),
-        slots={"numbers": _NUMBERS, "which": Pool(("largest", "smallest"))},
+        slots={"numbers": NUMBER_LIST, "which": Pool(("largest", "smallest"))},
         answer=lambda values, _: f"The {values['which']} is {_which(values)}.",
-        is_correct=lambda values, answer: last_number(answer) == _which(values),
-        valid=_in_range,
+        is_correct=says(_which),
         statement=lambda values, _: (
             f"The {values['which']} of {values['numbers']} is {_which(values)}."
         ),
@@ -136,12 +123,11 @@ FAMILIES = (
             "How many of these numbers are above {limit}: {numbers}?",
             "Count the values greater than {limit} in {numbers}.",
         ),
-        slots={"numbers": _NUMBERS, "limit": Pool(("10", "20", "30", "40", "50"))},
-        answer=lambda values, _: f"The count is {_count(values)}.",
-        is_correct=lambda values, answer: last_number(answer) == _count(values),
-        valid=_in_range,
+        slots={"numbers": NUMBER_LIST, "limit": Pool(("20", "30", "40", "50", "60", "70"))},
+        answer=lambda values, _: _list_above(values),
+        is_correct=says(lambda values: len(_above(values))),
         statement=lambda values, _: (
-            f"Of {values['numbers']}, {_count(values)} are above {values['limit']}."
+            f"Of {values['numbers']}, {len(_above(values))} are above {values['limit']}."
         ),
         follow_ups=(FollowUp("And above {limit}?"),),
     ),
@@ -153,8 +139,8 @@ FAMILIES = (
             "Given the {subject} {table}, what is the value for {key}?",
         ),
         slots={"subject": _SUBJECT, "table": _TABLE, "key": Pool((*DAYS, *NAMES))},
-        answer=lambda values, _: f"{values['key']} has {_lookup(values)} {values['subject']}.",
-        is_correct=lambda values, answer: last_number(answer) == _lookup(values),
+        answer=lambda values, _: f"The entry is {values['key']}: {_lookup(values)}",
+        is_correct=says(_lookup),
         valid=lambda values: _is_table(values) and values["key"] in _table(values),
         follow_ups=(FollowUp("And for {key}?"),),
     ),

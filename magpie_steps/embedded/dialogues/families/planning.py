@@ -3,15 +3,20 @@
 import re
 from random import Random
 
-from magpie_steps.embedded.dialogues.facts import CAPITALS, EVENT_STEPS, TASKS, TRIP_ACTIVITIES
+from magpie_steps.embedded.dialogues.facts import (
+    AFTERNOON_TASKS,
+    CAPITALS,
+    EVENING_TASKS,
+    EVENT_STEPS,
+    MORNING_TASKS,
+    TRIP_ACTIVITIES,
+)
 from magpie_steps.embedded.dialogues.grammar import Family, FollowUp, Number, Pool, Values
-from magpie_steps.embedded.dialogues.judging import as_numbered_lines, lists_different
-
-_TASK = Pool(TASKS)
+from magpie_steps.embedded.dialogues.judging import as_numbered_lines, lists_different, some_of
 
 
 def _plan_trip(values: Values, rng: Random) -> str:
-    activities = rng.sample(TRIP_ACTIVITIES, int(values["n"]))
+    activities = some_of(TRIP_ACTIVITIES, int(values["n"]), rng)
     return "\n".join(
         f"Day {day}: {activity} in {values['city']}"
         for day, activity in enumerate(activities, start=1)
@@ -30,7 +35,7 @@ def _is_trip(values: Values, answer: str) -> bool:
 
 
 def _plan_event(values: Values, rng: Random) -> str:
-    return as_numbered_lines(rng.sample(EVENT_STEPS[values["event"]], int(values["n"])))
+    return as_numbered_lines(some_of(EVENT_STEPS[values["event"]], int(values["n"]), rng))
 
 
 def _is_event(values: Values, answer: str) -> bool:
@@ -88,10 +93,13 @@ FAMILIES = (
             "Make a schedule for my day: {x}, {y} and {z}.",
             "Please schedule these tasks: {x}, {y} and {z}.",
         ),
-        slots={"x": _TASK, "y": _TASK, "z": _TASK},
+        slots={
+            "x": Pool(MORNING_TASKS),
+            "y": Pool(AFTERNOON_TASKS),
+            "z": Pool(EVENING_TASKS),
+        },
         answer=_schedule,
         is_correct=_is_schedule,
-        valid=lambda values: len({values["x"], values["y"], values["z"]}) == 3,
         follow_ups=(FollowUp("In the evening I want to {z} instead."),),
     ),
 )

@@ -4,7 +4,8 @@ from random import Random
 
 from magpie_steps.embedded.dialogues.facts import CLASS_OF_WORD, DAYS, NAMES, WORD_CLASSES
 from magpie_steps.embedded.dialogues.grammar import Drawn, Family, FollowUp, Number, Pool, Values
-from magpie_steps.embedded.dialogues.judging import last_number, names_only
+from magpie_steps.embedded.dialogues.judging import names_only
+from magpie_steps.embedded.dialogues.numbers import says
 
 _NAME = Pool(NAMES)
 _ITEMS = Pool(tuple("apples books cards coins marbles pencils shells stamps stickers toys".split()))
@@ -27,22 +28,18 @@ def _left(values: Values) -> int:
     return int(values["a"]) - int(values["b"])
 
 
-def _classes(values: Values) -> list[str]:
-    return [CLASS_OF_WORD.get(word, "") for word in values["words"].split(", ")]
+def _strangers(values: Values) -> list[str]:
+    """The words that are not of the class."""
+    words = values["words"].split(", ")
+    return [word for word in words if CLASS_OF_WORD.get(word) != values["class"]]
 
 
 def _odd_one(values: Values) -> str:
-    classes = _classes(values)
-    return next(
-        word
-        for word, name in zip(values["words"].split(", "), classes, strict=True)
-        if classes.count(name) == 1
-    )
+    return _strangers(values)[0]
 
 
 def _has_one_odd(values: Values) -> bool:
-    classes = _classes(values)
-    return "" not in classes and sorted(map(classes.count, set(classes))) == [1, 3]
+    return len(_strangers(values)) == 1 and _odd_one(values) in CLASS_OF_WORD
 
 
 def _weekday(values: Values) -> str:
@@ -57,7 +54,7 @@ def _draw_odd_words(rng: Random) -> str:
 
 
 def _draw_sequence(rng: Random) -> str:
-    start, step = rng.randint(1, 60), rng.randint(1, 10)
+    start, step = rng.randint(1, 40), rng.choice((1, 2, 5, 10))
     return ", ".join(str(start + i * step) for i in range(3))
 
 
@@ -65,9 +62,13 @@ def _terms(values: Values) -> list[int]:
     return [int(term) for term in values["sequence"].split(", ")]
 
 
-def _next_term(values: Values) -> int:
+def _step(values: Values) -> int:
     _, second, third = _terms(values)
-    return 2 * third - second
+    return third - second
+
+
+def _next_term(values: Values) -> int:
+    return _terms(values)[-1] + _step(values)
 
 
 def _is_arithmetic(values: Values) -> bool:
@@ -80,9 +81,9 @@ FAMILIES = (
         name="who_has_most",
         category="reasoning",
         phrasings=(
-            "{x} is more {quality} than {y}. {y} is more {quality} than {z}."
+            "I think {x} is more {quality} than {y}, and {y} is more {quality} than {z}."
             " Who is the {most} {quality}?",
-            "{y} is more {quality} than {z}, and {x} is more {quality} than {y}."
+            "We know that {y} is more {quality} than {z} and {x} is more {quality} than {y}."
             " Who is the {most} {quality}?",
             "If {x} is more {quality} than {y} and {y} is more {quality} than {z},"
             " who is the {most} {quality}?",
@@ -94,7 +95,7 @@ FAMILIES = (
             "quality": Pool(("clever", "strong", "careful", "patient", "curious", "cheerful")),
             "most": Pool(("most", "least")),
         },
-        answer=lambda values, _: f"{_holder(values)} is the {values['most']} {values['quality']}.",
+        answer=lambda values, _: f"The {values['most']} {values['quality']} is {_holder(values)}.",
         is_correct=lambda values, answer: names_only(
             answer, _holder(values), [values["x"], values["y"], values["z"]]
         ),
@@ -110,13 +111,16 @@ FAMILIES = (
         ),
         slots={
             "x": _NAME,
-            "a": Number(2, 50),
-            "b": Number(2, 20),
+            "a": Number(10, 60),
+            "b": Number(2, 9),
             "items": _ITEMS,
             "gets": Pool(("gets", "buys", "finds")),
         },
-        answer=lambda values, _: f"{values['x']} has {_more(values)} {values['items']} now.",
-        is_correct=lambda values, answer: last_number(answer) == _more(values),
+        answer=lambda values, _: (
+            f"{values['a']} + {values['b']} = {_more(values)},"
+            f" so {values['x']} has {_more(values)} {values['items']} now."
+        ),
+        is_correct=says(_more),
         follow_ups=(FollowUp("What if it is {b} instead?"),),
     ),
     Family(
@@ -129,31 +133,36 @@ FAMILIES = (
         ),
         slots={
             "x": _NAME,
-            "a": Number(2, 50),
-            "b": Number(2, 20),
+            "a": Number(10, 60),
+            "b": Number(2, 9),
             "items": _ITEMS,
             "loses": Pool(("loses", "sells", "gives away")),
         },
-        answer=lambda values, _: f"{values['x']} has {_left(values)} {values['items']} now.",
-        is_correct=lambda values, answer: last_number(answer) == _left(values),
-        valid=lambda values: _left(values) > 0,
+        answer=lambda values, _: (
+            f"{values['a']} - {values['b']} = {_left(values)},"
+            f" so {values['x']} has {_left(values)} {values['items']} now."
+        ),
+        is_correct=says(_left),
         follow_ups=(FollowUp("What if it is {b} instead?"),),
     ),
     Family(
         name="odd_one_out",
         category="reasoning",
         phrasings=(
-            "Which word does not belong: {words}?",
-            "Find the odd one out: {words}.",
-            "One of these words is different from the others: {words}. Which one?",
+            "Which word is not one of the {class}: {words}?",
+            "These are {class}, but one word does not belong: {words}. Which one?",
+            "Find the odd one out among these {class}: {words}.",
         ),
-        slots={"words": Drawn(r"\w+(?:, \w+){3}", _draw_odd_words)},
-        answer=lambda values, _: f"{_odd_one(values)} does not belong to the others.",
+        slots={
+            "class": Pool(tuple(WORD_CLASSES)),
+            "words": Drawn(r"\w+(?:, \w+){3}", _draw_odd_words),
+        },
+        answer=lambda values, _: f"All but the {_odd_one(values)} are {values['class']}.",
         is_correct=lambda values, answer: names_only(
             answer, _odd_one(values), values["words"].split(", ")
         ),
         valid=_has_one_odd,
-        follow_ups=(FollowUp("And in {words}?"),),
+        follow_ups=(FollowUp("And among these {class}: {words}?"),),
     ),
     Family(
         name="weekday",
@@ -177,8 +186,10 @@ FAMILIES = (
             "Continue the sequence {sequence}.",
         ),
         slots={"sequence": Drawn(r"\d+(?:, \d+){2}", _draw_sequence)},
-        answer=lambda values, _: f"The next number is {_next_term(values)}.",
-        is_correct=lambda values, answer: last_number(answer) == _next_term(values),
+        answer=lambda values, _: (
+            f"It goes up by {_step(values)}, so the next number is {_next_term(values)}."
+        ),
+        is_correct=says(_next_term),
         valid=_is_arithmetic,
         statement=lambda values, _: f"{values['sequence']}, {_next_term(values)}",
         follow_ups=(FollowUp("And what comes after {sequence}?"),),
