@@ -10,7 +10,7 @@ from itertools import takewhile
 from math import isfinite, nan
 from typing import Any, Literal, TypeGuard
 
-from magpie_steps import columns
+from magpie_steps import reasons
 from magpie_steps.conversation import (
     ASSISTANT,
     SYSTEM,
@@ -58,7 +58,7 @@ class Pair:
         rejected: The worse answer, "" without a pair.
         chosen_score: The better answer's score, NaN without a pair.
         rejected_score: The worse answer's score, NaN without a pair.
-        reason: A word of `columns.DROP_REASONS`, "" with a pair.
+        reason: A word of `reasons.DROP_REASONS`, "" with a pair.
     """
 
     prompt: tuple[Message, ...] = ()
@@ -163,7 +163,7 @@ def answered_messages(
     if reason:
         return [], reason
     if messages[-1]["role"] != ASSISTANT:
-        return [], columns.SFT_NO_RESPONSE
+        return [], reasons.SFT_NO_RESPONSE
     return messages[drop_system and messages[0]["role"] == SYSTEM :], ""
 
 
@@ -180,13 +180,13 @@ def _conversation(row: Mapping[str, Any]) -> tuple[list[Message], str]:
             validate(messages)
         except (ValueError, TypeError, AttributeError):
             # Neither a list nor messages in it is as little a conversation as a wrong order.
-            return [], columns.BAD_MESSAGES
+            return [], reasons.BAD_MESSAGES
         return [
             {"role": message["role"], "content": message["content"]} for message in messages
         ], ""
     instruction, response = row.get("instruction"), row.get("response")
     if not _is_text(instruction):
-        return [], columns.NO_INSTRUCTION
+        return [], reasons.NO_INSTRUCTION
     return append_turn([], instruction, response if _is_text(response) else None), ""
 
 
@@ -202,7 +202,7 @@ def _flaw(pair: Pair, expected: bool, min_margin: float) -> str:
 
 
 def _no_pair(reason: str) -> Pair:
-    return Pair(reason=columns.preference_reason(reason))
+    return Pair(reason=reasons.preference_reason(reason))
 
 
 def _values(row: Mapping[str, Any], names: Sequence[str]) -> list[Any]:

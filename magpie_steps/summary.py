@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from math import fsum, isfinite, nan
 from typing import Any
 
-from magpie_steps.columns import ENGINE_ERROR, PROMPT_TOO_LONG
+from magpie_steps.reasons import ENGINE_ERROR, PROMPT_TOO_LONG
 
 
 @dataclass(frozen=True, slots=True)

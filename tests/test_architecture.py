@@ -24,6 +24,7 @@ PURE = {
     "preference",
     "probes",
     "prompts",
+    "reasons",
     "rendering",
     "sanitize",
     "scaffold",

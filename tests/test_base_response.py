@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from told_engine import ToldEngine
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from magpie_steps import columns
+from magpie_steps import columns, reasons
 from magpie_steps.base_prompts import text_styles
 from magpie_steps.embedded import model_path
 from magpie_steps.engines.scripted import ScriptedEngine
@@ -146,7 +146,7 @@ def test_a_rejected_answer_drops_its_row_only_and_leaves_its_evidence(style, tex
     _, (bad, good) = answer(rows, script, prompt_style=style)
     assert bad["keep"] is False
     assert bad["drop_reason"] == f"base_response_{reason}"
-    assert bad["drop_reason"] in columns.BASE_REJECTIONS
+    assert bad["drop_reason"] in reasons.BASE_REJECTIONS
     assert bad["base_response"] == ""
     assert bad["base_response_raw"] == text
     assert bad["base_response_finish_reason"] == "stop"
@@ -193,9 +193,9 @@ def test_an_engine_failure_costs_one_row(caplog):
 
 
 def test_every_reason_is_a_known_one():
-    reasons = {f"base_response_{name}" for name in columns.BASE_RESPONSE_REASONS}
+    words = {f"base_response_{name}" for name in reasons.BASE_RESPONSE_REASONS}
     others = {"base_response_prompt_too_long", "base_response_bad_messages"}
-    assert set(columns.BASE_REJECTIONS) == reasons | others
+    assert set(reasons.BASE_REJECTIONS) == words | others
 
 
 # Seeds and settings

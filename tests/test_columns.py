@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 import magpie_steps
-from magpie_steps import columns
+from magpie_steps import columns, reasons
 from magpie_steps.conversation import MessageFault
 from magpie_steps.follow_ups import FollowUpFault
 from magpie_steps.publish import arrow_schema
@@ -90,15 +90,15 @@ def test_later_turns_have_columns_of_their_own():
 
 
 def test_reasons_are_those_of_the_sanitiser():
-    assert set(columns.INSTRUCTION_REASONS) == set(get_args(InstructionReason))
-    assert set(columns.RESPONSE_REASONS) <= set(columns.INSTRUCTION_REASONS)
-    assert columns.instruction_reason("truncated") in columns.REJECTIONS
-    assert set(columns.BASE_RESPONSE_REASONS) == set(columns.RESPONSE_REASONS) - {"truncated"}
-    assert columns.response_reason("truncated") in columns.REJECTIONS
-    assert columns.base_response_reason("empty") in columns.DROP_REASONS
-    assert columns.reward_reason("too_long") == "reward_too_long"
-    assert columns.reward_reason(columns.ENGINE_ERROR) == columns.ENGINE_ERROR
-    assert len(set(columns.DROP_REASONS)) == len(columns.DROP_REASONS)
+    assert set(reasons.INSTRUCTION_REASONS) == set(get_args(InstructionReason))
+    assert set(reasons.RESPONSE_REASONS) <= set(reasons.INSTRUCTION_REASONS)
+    assert reasons.instruction_reason("truncated") in reasons.REJECTIONS
+    assert set(reasons.BASE_RESPONSE_REASONS) == set(reasons.RESPONSE_REASONS) - {"truncated"}
+    assert reasons.response_reason("truncated") in reasons.REJECTIONS
+    assert reasons.base_response_reason("empty") in reasons.DROP_REASONS
+    assert reasons.reward_reason("too_long") == "reward_too_long"
+    assert reasons.reward_reason(reasons.ENGINE_ERROR) == reasons.ENGINE_ERROR
+    assert len(set(reasons.DROP_REASONS)) == len(reasons.DROP_REASONS)
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ def test_reasons_are_those_of_the_sanitiser():
     ],
 )
 def test_a_conversation_ends_with_a_short_word_or_the_rejection_itself(reason, end):
-    assert columns.conversation_end(reason) == end
+    assert reasons.conversation_end(reason) == end
 
 
 def test_faults_are_those_that_the_conversation_and_follow_ups_name():
-    assert set(columns.MESSAGE_FAULTS) == set(get_args(MessageFault))
-    assert set(columns.FOLLOW_UP_REASONS) == set(get_args(FollowUpFault))
+    assert set(reasons.MESSAGE_FAULTS) == set(get_args(MessageFault))
+    assert set(reasons.FOLLOW_UP_REASONS) == set(get_args(FollowUpFault))
 
 
 def test_markdown_table_has_a_line_per_column_and_no_broken_cell():

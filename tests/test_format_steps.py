@@ -6,7 +6,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from magpie_steps import columns
+from magpie_steps import columns, reasons
 from magpie_steps.steps.format_preference import FormatPreference
 from magpie_steps.steps.format_sft import FormatSFT
 
@@ -50,7 +50,7 @@ def test_no_row_however_bad_harms_another(kind):
     assert len(found) == len(BAD) + 1
     assert found[-1]["keep"] is True
     for row in found:
-        assert (row["drop_reason"] in columns.DROP_REASONS) != row["keep"]
+        assert (row["drop_reason"] in reasons.DROP_REASONS) != row["keep"]
         empty = columns.empty_row(step.outputs)
         assert all(type(row[name]) is type(value) for name, value in empty.items())
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magpie_steps import columns
+from magpie_steps import columns, reasons
 from magpie_steps.conversation import validate
 from magpie_steps.preference import (
     SOURCES,
@@ -102,7 +102,7 @@ def test_a_better_base_answer_is_swapped_only_on_request():
 )
 def test_every_reason_is_reached_by_a_row_that_has_only_that_flaw(answers, scores, reason):
     pair = find_pair(sampled(answers, scores), "sampled", min_margin=0.5)
-    assert pair.reason == columns.preference_reason(reason)
+    assert pair.reason == reasons.preference_reason(reason)
 
 
 def test_a_margin_of_exactly_the_least_is_enough():
@@ -153,14 +153,14 @@ def test_the_prompt_is_what_precedes_the_first_answer(messages, prompt):
 )
 def test_messages_that_are_no_conversation_are_a_reason(messages):
     row = sampled(["a", "b"], [1.0, 2.0], messages=messages)
-    assert find_pair(row, "sampled").reason == columns.BAD_MESSAGES
-    assert answered_messages(row) == ([], columns.BAD_MESSAGES)
+    assert find_pair(row, "sampled").reason == reasons.BAD_MESSAGES
+    assert answered_messages(row) == ([], reasons.BAD_MESSAGES)
 
 
 @pytest.mark.parametrize("instruction", [None, "", " ", 3])
 def test_without_an_instruction_there_is_no_pair(instruction):
     row = sampled(["a", "b"], [1.0, 2.0], instruction=instruction)
-    assert find_pair(row, "sampled").reason == columns.NO_INSTRUCTION
+    assert find_pair(row, "sampled").reason == reasons.NO_INSTRUCTION
 
 
 TEXT = st.sampled_from(["", " ", "a", "a ", "b", "c", None])
@@ -190,7 +190,7 @@ def test_every_row_makes_a_pair_or_has_a_reason(row, source, min_margin, allow_s
     assert str(row) == str(before)
     assert list(pair.columns()) == list(Pair().columns())
     if pair.reason:
-        assert pair.reason in columns.DROP_REASONS
+        assert pair.reason in reasons.DROP_REASONS
         assert preference_rows(pair.columns()) == kto_rows(pair.columns()) == []
         return
     assert pair.chosen_score > pair.rejected_score
@@ -240,12 +240,12 @@ def test_without_messages_instruction_and_response_are_the_conversation():
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"messages": [USER]}, columns.SFT_NO_RESPONSE),
-        ({"messages": [USER, ASSISTANT, AGAIN]}, columns.SFT_NO_RESPONSE),
-        ({"instruction": "Hi?", "response": " "}, columns.SFT_NO_RESPONSE),
-        ({"instruction": "Hi?"}, columns.SFT_NO_RESPONSE),
-        ({"response": "Hello."}, columns.NO_INSTRUCTION),
-        ({}, columns.NO_INSTRUCTION),
+        ({"messages": [USER]}, reasons.SFT_NO_RESPONSE),
+        ({"messages": [USER, ASSISTANT, AGAIN]}, reasons.SFT_NO_RESPONSE),
+        ({"instruction": "Hi?", "response": " "}, reasons.SFT_NO_RESPONSE),
+        ({"instruction": "Hi?"}, reasons.SFT_NO_RESPONSE),
+        ({"response": "Hello."}, reasons.NO_INSTRUCTION),
+        ({}, reasons.NO_INSTRUCTION),
     ],
 )
 def test_a_conversation_without_an_answer_teaches_nothing(row, reason):

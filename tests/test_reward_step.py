@@ -1,20 +1,22 @@
 """The reward step on plain dicts and after a generator, with the embedded reward model."""
 
 import copy
+import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from distilabel.pipeline import Pipeline
 
-from magpie_steps import columns
+from magpie_steps import reasons
 from magpie_steps.conversation import append_turn, start
 from magpie_steps.engines.reward import Reward
-from magpie_steps.engines.scripted import ScriptedEngine
-from magpie_steps.running import run_pipeline
-from magpie_steps.steps.conversation import ConversationGenerator
 from magpie_steps.steps.reward import RewardScorer
 from magpie_steps.steps.scoring import answers_of, scored
 
+ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:Step .* hasn't received a pipeline")
 
 QUESTION = {"instruction": "What is 2 plus 3?"}
@@ -177,7 +179,7 @@ def test_a_row_without_a_reward_has_a_reason_and_harms_no_other(step, row, reaso
     before, bad, after = score(step, [SCORED, row, SCORED])
     assert bad["keep"] is False
     assert bad["drop_reason"] == reason
-    assert reason in columns.DROP_REASONS
+    assert reason in reasons.DROP_REASONS
     assert math.isnan(bad["instruct_reward"])
     assert before["keep"]
     assert after["keep"]
@@ -190,7 +192,7 @@ def test_what_the_model_says_of_the_response_drops_the_row(reason):
     rewards = iter([Reward(math.nan, reason), Reward(0.5)])
     found = scored(row, answers_of(row), rewards, "m")
     assert found["keep"] is False
-    assert found["drop_reason"] in columns.DROP_REASONS
+    assert found["drop_reason"] in reasons.DROP_REASONS
     assert found["drop_reason"].endswith(reason)
     assert found["base_reward"] == 0.5
     assert math.isnan(found["reward_difference"])
@@ -229,13 +231,36 @@ def test_settings_may_be_a_dict_and_wrong_ones_are_refused():
 # In a pipeline
 
 
+PIPELINE = """
+import json, sys
+from distilabel.pipeline import Pipeline
+from magpie_steps import ConversationGenerator, RewardScorer, ScriptedEngine, run_pipeline
+
+with Pipeline(name="rewards") as pipeline:
+    ConversationGenerator(
+        llm=ScriptedEngine(bad_fraction={"truncated": 0.3}),
+        num_rows=24,
+        batch_size=10,
+        n_turns=2,
+        max_attempts=1,
+    ) >> RewardScorer(input_batch_size=7)
+rows = run_pipeline(pipeline, work_dir=sys.argv[1], expected_rows=24).dataset.to_list()
+print(json.dumps(rows))
+"""
+
+
 def test_every_row_of_a_generator_comes_out_with_its_reward(step, tmp_path):
-    engine = ScriptedEngine(bad_fraction={"truncated": 0.3})
-    with Pipeline(name="rewards") as pipeline:
-        ConversationGenerator(
-            llm=engine, num_rows=24, batch_size=10, n_turns=2, max_attempts=1
-        ) >> RewardScorer(input_batch_size=7)
-    rows = run_pipeline(pipeline, work_dir=tmp_path, expected_rows=24).dataset.to_list()
+    """In a process of its own: torch's threads here would not be there in a forked step."""
+    done = subprocess.run(
+        [sys.executable, "-c", PIPELINE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
     assert [row["row"] for row in rows] == list(range(24))
     kept = [row for row in rows if row["keep"]]
     assert 2 < len(kept) < 24

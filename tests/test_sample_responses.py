@@ -9,7 +9,7 @@ from distilabel.pipeline import Pipeline
 from pydantic import ValidationError
 from told_engine import ToldEngine
 
-from magpie_steps import columns
+from magpie_steps import columns, reasons
 from magpie_steps.embedded import model_path
 from magpie_steps.engines.scripted import ScriptedEngine
 from magpie_steps.engines.transformers import TransformersEngine
@@ -91,7 +91,7 @@ def test_rejected_answers_are_left_out_and_counted_in_order():
         "response_template_tokens",
         "response_whitespace",
     ]
-    assert set(row["responses_rejections"]) <= set(columns.REJECTIONS)
+    assert set(row["responses_rejections"]) <= set(reasons.REJECTIONS)
     assert row["keep"]
 
 
@@ -100,7 +100,7 @@ def test_fewer_than_two_answers_drop_the_row(good):
     texts = [*good, *["cut…"] * (3 - len(good))]
     _, (row,) = sample([ASKED], in_turn(*texts), num_responses=3)
     assert (row["keep"], row["drop_reason"]) == (False, "responses_too_few")
-    assert row["drop_reason"] in columns.DROP_REASONS
+    assert row["drop_reason"] in reasons.DROP_REASONS
     assert row["responses"] == row["responses_tokens"] == []
     assert row["responses_rejections"] == ["response_truncated"] * (3 - len(good))
 

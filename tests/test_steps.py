@@ -256,9 +256,9 @@ def test_a_rejected_turn_is_tried_again_and_counted(bad, reason):
     assert row["instruction_attempts"] == 3
     reasons = row["instruction_rejections"]
     assert len(reasons) == 2
-    assert set(reasons) <= set(columns.REJECTIONS)
+    assert set(reasons) <= set(reasons.REJECTIONS)
     if reason:
-        assert reasons == [columns.instruction_reason(reason)] * 2
+        assert reasons == [reasons.instruction_reason(reason)] * 2
     assert row["instruction_finish_reason"] == "stop"
     assert bad.strip() == "" or bad not in row["instruction_raw"]
 

@@ -6,7 +6,7 @@ import logging
 import pytest
 from told_engine import USER_HEADER, ToldEngine, question_and_answer
 
-from magpie_steps import columns, conversation
+from magpie_steps import columns, conversation, reasons
 from magpie_steps.conversation import find_fault
 from magpie_steps.prompts import category_prompts, multi_turn_prompt
 from magpie_steps.steps.continue_conversation import ContinueConversation
@@ -80,7 +80,7 @@ def test_a_conversation_ends_early_with_a_reason_and_keeps_its_turns(end, text):
     # Goodbye is the model's own wish; anything else is tried again.
     assert row["instruction_attempts"] == (2 if end == "closing" else 3)
     assert len(row["instruction_rejections"]) == row["instruction_attempts"] - 1
-    assert set(row["instruction_rejections"]) <= set(columns.REJECTIONS)
+    assert set(row["instruction_rejections"]) <= set(reasons.REJECTIONS)
     assert row["follow_up_similarity"] == row["follow_up_related"] == []
     assert len(step.llm.asked) == 2 + len(row["instruction_rejections"])
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 from distilabel.steps import Step, StepInput
 from pydantic import Field, PrivateAttr
 
-from magpie_steps import columns
+from magpie_steps import reasons
 from magpie_steps.dataflow import flow
 from magpie_steps.engines.base import Engine
 from magpie_steps.steps.answers import Row
@@ -87,4 +87,4 @@ class AnsweringStep(Step, ABC):
             self._logger.error(f"row failed: {type(error).__name__}: {error}")
         self._failures += 1
         assert self._writer is not None
-        return self._writer.drop(row, columns.ENGINE_ERROR)
+        return self._writer.drop(row, reasons.ENGINE_ERROR)

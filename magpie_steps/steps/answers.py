@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from magpie_steps import columns, seeds
+from magpie_steps import reasons, seeds
 from magpie_steps.conversation import Message, append_turn, split_last_turn
 from magpie_steps.engines.base import Completion, PromptTooLongError, Sampling
 from magpie_steps.sanitize import sanitize_response
@@ -92,7 +92,7 @@ class ResponseWriter:
             if not answer.reason:
                 break
         if answer.reason:
-            return self.drop(row, columns.response_reason(answer.reason), answer)
+            return self.drop(row, reasons.response_reason(answer.reason), answer)
         messages = [*prompt, {"role": "assistant", "content": answer.text}]
         return self._finish(row, answer, messages, "")
 
@@ -141,9 +141,9 @@ async def respond_all(
 def reason_of(error: PromptTooLongError | ChatTemplateError) -> str:
     """Return why a prompt gets no answer, as a response's reason."""
     if isinstance(error, PromptTooLongError):
-        return columns.PROMPT_TOO_LONG
+        return reasons.PROMPT_TOO_LONG
     # The template refuses these messages: a control token in a text, a role it does not know.
-    return columns.BAD_MESSAGES
+    return reasons.BAD_MESSAGES
 
 
 def judged(done: Completion, seed: int, control_tokens: Collection[str]) -> Written:
@@ -178,16 +178,16 @@ def prompt_of(row: Mapping[str, Any]) -> tuple[list[Message], str]:
     instruction.
     """
     if row.get("keep") is False:
-        return [], row.get("drop_reason") or columns.NO_INSTRUCTION
+        return [], row.get("drop_reason") or reasons.NO_INSTRUCTION
     if row.get("messages"):
         try:
             last = split_last_turn(row["messages"])
         except ValueError:
-            return [], columns.BAD_MESSAGES
+            return [], reasons.BAD_MESSAGES
         return append_turn(last.history, last.instruction), ""
     instruction = row.get("instruction")
     if not isinstance(instruction, str) or not instruction.strip():
-        return [], columns.NO_INSTRUCTION
+        return [], reasons.NO_INSTRUCTION
     return append_turn([], instruction), ""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from magpie_steps import columns, seeds
+from magpie_steps import reasons, seeds
 from magpie_steps.base_prompts import TextStyle
 from magpie_steps.conversation import Message
 from magpie_steps.engines.base import Engine
@@ -62,7 +62,7 @@ class AskInText:
     def asked_by(self, row: Row) -> tuple[list[Message], str]:
         """Return the row's instruction, or the last user message if it has none."""
         prompt, reason = prompt_of({**row, "messages": []})
-        return prompt_of(row) if reason == columns.NO_INSTRUCTION else (prompt, reason)
+        return prompt_of(row) if reason == reasons.NO_INSTRUCTION else (prompt, reason)
 
     def prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the document around the last message."""
@@ -120,7 +120,7 @@ class BaseResponseWriter:
         answer = await self._answer(
             messages, seeds.call_seed(self._seed, number, BASE_RESPONSE, 0, 0)
         )
-        reason = answer.reason and columns.base_response_reason(answer.reason)
+        reason = answer.reason and reasons.base_response_reason(answer.reason)
         return self._finish(row, answer, reason)
 
     def drop(self, row: Row, reason: str) -> Row:

@@ -7,7 +7,7 @@ model call; what cannot be continued keeps its finished turns and says why there
 from collections.abc import Mapping
 from typing import Any
 
-from magpie_steps import columns
+from magpie_steps import reasons
 from magpie_steps.conversation import USER, Message, find_fault, take_system
 from magpie_steps.steps.answers import CanComplete, Role, Row, row_number
 from magpie_steps.steps.progress import Progress
@@ -39,15 +39,15 @@ class ContinuationWriter:
     async def write(self, row: Row) -> Row:
         """Return the row with its conversation continued."""
         if row.get("keep") is False:
-            return self.drop(row, row.get("drop_reason") or columns.NO_INSTRUCTION)
+            return self.drop(row, row.get("drop_reason") or reasons.NO_INSTRUCTION)
         fault = find_fault(row.get("messages"))
         if fault:
             return self.drop(row, fault)
         draft = self._start(row, _plain(row))
         before = draft.turns
         reason = await self._continue(draft)
-        if draft.turns == before and reason.endswith(columns.BAD_MESSAGES):
-            return self.drop(row, columns.BAD_MESSAGES)
+        if draft.turns == before and reason.endswith(reasons.BAD_MESSAGES):
+            return self.drop(row, reasons.BAD_MESSAGES)
         return self._finish(row, draft, reason, "" if draft.turns else reason)
 
     def drop(self, row: Row, reason: str) -> Row:

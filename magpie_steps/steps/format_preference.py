@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from distilabel.steps import Step, StepInput
 from pydantic import Field
 
-from magpie_steps import columns
+from magpie_steps import columns, reasons
 from magpie_steps.preference import SOURCES, Pair, SourceName, find_pair
 from magpie_steps.steps.settings import Count, Margin, Tunable
 
@@ -145,7 +145,7 @@ class FormatPreference(Step):
 
     def _with_pair(self, row: dict[str, Any]) -> dict[str, Any]:
         if row.get("keep") is False:
-            pair = Pair(reason=row.get("drop_reason") or columns.NO_INSTRUCTION)
+            pair = Pair(reason=row.get("drop_reason") or reasons.NO_INSTRUCTION)
         else:
             pair = find_pair(row, self.source, self.min_margin, allow_swap=self.allow_swap)
         return {**row, **pair.columns(), "keep": not pair.reason, "drop_reason": pair.reason}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from distilabel.steps import Step, StepInput
 from pydantic import Field
 
-from magpie_steps import columns
+from magpie_steps import columns, reasons
 from magpie_steps.preference import answered_messages
 from magpie_steps.steps.settings import Count, Tunable
 
@@ -110,7 +110,7 @@ class FormatSFT(Step):
 
     def _with_messages(self, row: dict[str, Any]) -> dict[str, Any]:
         if row.get("keep") is False:
-            reason = row.get("drop_reason") or columns.NO_INSTRUCTION
+            reason = row.get("drop_reason") or reasons.NO_INSTRUCTION
             return {**row, "messages": row.get("messages") or [], "drop_reason": reason}
         messages, reason = answered_messages(row, drop_system=self.drop_system)
         return {**row, "messages": messages, "keep": not reason, "drop_reason": reason}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from magpie_steps import columns, seeds
+from magpie_steps import reasons, seeds
 from magpie_steps.steps.answers import CanComplete, Role, Row, Written, response_columns
 from magpie_steps.steps.progress import Progress
 from magpie_steps.steps.turns import Draft, TurnPlan, TurnWriter, about_turns
@@ -70,7 +70,7 @@ class RowWriter:
     def fail(self, row: int) -> Row:
         """Return the row with this number as one that the engine failed to write."""
         key, draft = self._start(row)
-        return self._finish(key, draft, columns.ENGINE_ERROR)
+        return self._finish(key, draft, reasons.ENGINE_ERROR)
 
     def _start(self, row: int) -> tuple[str, Draft]:
         """Return the row's system prompt key and its conversation without turns."""

@@ -4,7 +4,7 @@ All of them are asked for at once, so that an engine computes their prompt once;
 its own. A rejected one is left out and counted, not tried again.
 """
 
-from magpie_steps import columns, seeds
+from magpie_steps import reasons, seeds
 from magpie_steps.steps.answers import (
     REFUSALS,
     CanComplete,
@@ -47,9 +47,9 @@ class ResponsesWriter:
         try:
             answers = await respond_all(self._engine, prompt, self._role, drawn)
         except REFUSALS as error:
-            return self.drop(row, columns.response_reason(reason_of(error)))
+            return self.drop(row, reasons.response_reason(reason_of(error)))
         enough = sum(not answer.reason for answer in answers) >= LEAST_RESPONSES
-        return self._finish(row, answers, "" if enough else columns.RESPONSES_TOO_FEW)
+        return self._finish(row, answers, "" if enough else reasons.RESPONSES_TOO_FEW)
 
     def drop(self, row: Row, reason: str) -> Row:
         """Return the row without responses and with the reason."""
@@ -58,7 +58,7 @@ class ResponsesWriter:
     def _finish(self, row: Row, answers: list[Written], drop_reason: str) -> Row:
         """Return the finished row; a dropped one has no texts but keeps its rejections."""
         accepted = [answer for answer in answers if not answer.reason and not drop_reason]
-        rejections = [columns.response_reason(each.reason) for each in answers if each.reason]
+        rejections = [reasons.response_reason(each.reason) for each in answers if each.reason]
         finished = {
             **row,
             "responses": [answer.text for answer in accepted],

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite, nan
 from typing import Any
 
-from magpie_steps import columns
+from magpie_steps import reasons
 from magpie_steps.conversation import ASSISTANT, Message
 from magpie_steps.engines.reward import Reward
 from magpie_steps.steps.answers import Row, prompt_of
@@ -51,7 +51,7 @@ def answers_of(row: Mapping[str, Any]) -> Answers:
     others = row.get("responses")
     responses = tuple(map(_text, others)) if isinstance(others, list | tuple) else ()
     if not response and not any(responses):
-        return Answers(reason=columns.reward_reason(MISSING.reason))
+        return Answers(reason=reasons.reward_reason(MISSING.reason))
     asked = _before(row.get("messages") or (), response) or prompt
     return Answers(
         tuple({"role": message["role"], "content": message["content"]} for message in asked),
@@ -102,13 +102,13 @@ def _drop_reason(answers: Answers, own: Reward, base: Reward, others: list[Rewar
     """
     for text, reward in ((answers.response, own), (answers.base_response, base)):
         if text and reward.reason:
-            return columns.reward_reason(reward.reason)
+            return reasons.reward_reason(reward.reason)
     if answers.response:
         return ""
     if any(isfinite(reward.value) for reward in others):
         return ""
     reason = next(r.reason for r, text in zip(others, answers.responses, strict=True) if text)
-    return columns.reward_reason(reason)
+    return reasons.reward_reason(reason)
 
 
 def _text(value: object) -> str:

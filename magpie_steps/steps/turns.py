@@ -8,7 +8,7 @@ leaves the conversation as it was, with its finished turns.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from magpie_steps import columns, seeds
+from magpie_steps import reasons, seeds
 from magpie_steps.conversation import Message, append_turn, join_texts, start
 from magpie_steps.engines.base import PromptTooLongError
 from magpie_steps.follow_ups import find_follow_up_fault, is_related, similarity
@@ -27,11 +27,11 @@ have two (section 3.3), Magpie Ultra three."""
 
 FINAL = frozenset(
     {
-        columns.follow_up_reason("closing"),
-        columns.instruction_reason(columns.PROMPT_TOO_LONG),
-        columns.response_reason(columns.PROMPT_TOO_LONG),
-        columns.instruction_reason(columns.BAD_MESSAGES),
-        columns.response_reason(columns.BAD_MESSAGES),
+        reasons.follow_up_reason("closing"),
+        reasons.instruction_reason(reasons.PROMPT_TOO_LONG),
+        reasons.response_reason(reasons.PROMPT_TOO_LONG),
+        reasons.instruction_reason(reasons.BAD_MESSAGES),
+        reasons.response_reason(reasons.BAD_MESSAGES),
     }
 )
 """Reasons that another attempt would meet again, and the model's own wish to end."""
@@ -129,7 +129,7 @@ class TurnWriter:
             prompt = first_prompt or self.prompt(draft.messages, self.later_system(draft.system))
         except ChatTemplateError:
             # The template refuses these messages: a control token in a text, no later turns.
-            return columns.instruction_reason(columns.BAD_MESSAGES)
+            return reasons.instruction_reason(reasons.BAD_MESSAGES)
         reason = ""
         for attempt in range(self._plan.max_attempts):
             draft.attempts += 1
@@ -148,17 +148,17 @@ class TurnWriter:
         if turn == 0:
             draft.first, draft.first_response = written, None
         if written.reason:
-            return columns.instruction_reason(written.reason)
+            return reasons.instruction_reason(written.reason)
         fault = find_follow_up_fault(history, written.text) if turn else None
         if fault:
-            return columns.follow_up_reason(fault)
+            return reasons.follow_up_reason(fault)
         messages = append_turn(history, written.text)
         if self._plan.response is not None:
             answer = await self._response(draft, messages, turn, attempt)
             if turn == 0:
                 draft.first_response = answer
             if answer.reason:
-                return columns.response_reason(answer.reason)
+                return reasons.response_reason(answer.reason)
             messages = append_turn(history, written.text, answer.text)
         if turn:
             draft.similarities.append(similarity(history, written.text))
@@ -179,7 +179,7 @@ class TurnWriter:
                 reply = {"role": "assistant", "content": answer.text}
                 draft.messages = [*draft.messages, reply]
                 return ""
-            reason = columns.response_reason(answer.reason)
+            reason = reasons.response_reason(answer.reason)
             draft.rejections.append(reason)
         return reason
 
@@ -202,7 +202,7 @@ class TurnWriter:
                 prompt.ids, replace(draft.instruction.sampling, seed=seed)
             )
         except PromptTooLongError:
-            return Written("", columns.PROMPT_TOO_LONG, seed)
+            return Written("", reasons.PROMPT_TOO_LONG, seed)
         raw = self._engine.template.clean_query(done.text, prompt.healed_suffix)
         clean = sanitize_instruction(
             raw,
@@ -251,7 +251,7 @@ def about_turns(draft: Draft, reason: str) -> dict[str, object]:
     """Return the columns about a conversation's turns; `reason` is the last turn's."""
     return {
         "turns": draft.turns,
-        "conversation_end": columns.conversation_end(reason),
+        "conversation_end": reasons.conversation_end(reason),
         "follow_up_similarity": draft.similarities,
         "follow_up_related": draft.related,
     }
