@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from told_engine import USER_HEADER, ToldEngine, question_and_answer
 
-from magpie_steps import columns, prompts
+from magpie_steps import columns, prompts, reasons
 from magpie_steps.sanitize import sanitize_instruction
 from magpie_steps.steps.conversation import ConversationGenerator
 from magpie_steps.steps.instruction import InstructionGenerator
@@ -254,11 +254,11 @@ def test_a_rejected_turn_is_tried_again_and_counted(bad, reason):
     _, (row,) = generate(num_rows=1, script=failing_first(2, bad))
     assert row["keep"]
     assert row["instruction_attempts"] == 3
-    reasons = row["instruction_rejections"]
-    assert len(reasons) == 2
-    assert set(reasons) <= set(reasons.REJECTIONS)
+    rejections = row["instruction_rejections"]
+    assert len(rejections) == 2
+    assert set(rejections) <= set(reasons.REJECTIONS)
     if reason:
-        assert reasons == [reasons.instruction_reason(reason)] * 2
+        assert rejections == [reasons.instruction_reason(reason)] * 2
     assert row["instruction_finish_reason"] == "stop"
     assert bad.strip() == "" or bad not in row["instruction_raw"]
 
@@ -334,7 +334,7 @@ def test_later_turns_follow_the_conversation():
     assert row["instruction_attempts"] == 3
     third = [prompt for prompt, _ in step.llm.asked if asks(prompt)][2]
     template = step.llm.template
-    wanted = template.pre_query_text(row["messages"][:4])
+    wanted = template.pre_query_text(row["messages"][:4], prompts.multi_turn_prompt())
     assert wanted.startswith(third.rstrip())
     assert third.count("<|begin_of_text|>") == 1
 
