@@ -94,7 +94,12 @@ def is_related(history: Sequence[Message], text: str) -> bool:
     It does if it is similar enough, or if it refers back in words, as "And in Italy?" or "Make it
     shorter." do. The words are English; in other languages only similarity counts.
     """
-    return similarity(history, text) >= RELATED_SIMILARITY or bool(_REFERS_BACK.search(text))
+    return is_close(similarity(history, text), text)
+
+
+def is_close(similar: float, text: str) -> bool:
+    """Say the same of a user turn whose similarity to the conversation is known."""
+    return similar >= RELATED_SIMILARITY or bool(_REFERS_BACK.search(text))
 
 
 def _is_echo(earlier: str, text: str) -> bool:

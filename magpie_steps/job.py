@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +89,7 @@ class Job:
     exports: tuple[str, ...] = ()
     num_rows: int = 200
 
-    @cached_property
+    @property
     def script(self) -> str:
         """The script's name, for error lines."""
         return self.name.replace("-", "_")
@@ -185,6 +185,21 @@ class Job:
         """Say in one line why it does not work; return the exit code."""
         print(f"{self.script}: error: {' '.join(str(reason).split())}", file=sys.stderr)
         return code
+
+
+def conversation_job(name: str, settings: Mapping[str, Any]) -> Job:
+    """Return the job of a dataset that one `ConversationGenerator` writes with these settings."""
+    return Job(name=name, build=partial(_build_conversations, name, settings), settings=settings)
+
+
+def _build_conversations(name: str, settings: Mapping[str, Any], run: Run) -> "Pipeline":
+    from distilabel.pipeline import Pipeline  # slow: a wrong flag should be told at once
+
+    with Pipeline(name=name) as pipeline:
+        magpie_steps.ConversationGenerator(
+            llm=run.engine(), num_rows=run.num_rows, seed=run.seed, **settings
+        )
+    return pipeline
 
 
 def _model(flag: str, given: str | None, scripted: bool) -> str:

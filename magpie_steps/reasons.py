@@ -3,6 +3,9 @@
 The one place that names the reasons; `magpie_steps.columns` has the columns that hold them.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 INSTRUCTION_REASONS = (
     "empty",
     "whitespace",
@@ -109,6 +112,12 @@ DROP_REASONS: tuple[str, ...] = (
     SFT_NO_RESPONSE,
 )
 """Why a row is not kept."""
+
+
+def carried_by(row: Mapping[str, Any]) -> str:
+    """Return why a step before dropped the row, "" for a row that is kept."""
+    return (row.get("drop_reason") or NO_INSTRUCTION) if row.get("keep") is False else ""
+
 
 _ENDS = {
     instruction_reason("assistant_voice"): "role_forgotten",

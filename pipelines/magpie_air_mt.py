@@ -8,35 +8,18 @@ that goes wrong after its first turn keeps that turn and says why there is no se
 """
 
 import sys
-from typing import TYPE_CHECKING, Any
 
-import magpie_steps
 from magpie_steps.decoding import AIR_MIX, as_settings
-from magpie_steps.job import Job, Run
+from magpie_steps.job import conversation_job
 
-if TYPE_CHECKING:
-    from distilabel.pipeline import Pipeline
-
-SETTINGS: dict[str, Any] = {
+SETTINGS = {
     "instruction_mix": as_settings(AIR_MIX),  # the paper's table 7
     "response_sampling": {"temperature": 0.0, "max_new_tokens": 2048},
     "max_attempts": 10,
     "n_turns": 2,
 }
 
-
-def build_pipeline(run: Run) -> "Pipeline":
-    """Return the pipeline: one generator, in which every row makes its own way."""
-    from distilabel.pipeline import Pipeline  # slow: a wrong flag should be told at once
-
-    with Pipeline(name="magpie-air-mt") as pipeline:
-        magpie_steps.ConversationGenerator(
-            llm=run.engine(), num_rows=run.num_rows, seed=run.seed, **SETTINGS
-        )
-    return pipeline
-
-
-JOB = Job(name="magpie-air-mt", build=build_pipeline, settings=SETTINGS)
+JOB = conversation_job("magpie-air-mt", SETTINGS)
 
 if __name__ == "__main__":
     sys.exit(JOB.main(__doc__))

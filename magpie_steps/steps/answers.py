@@ -54,6 +54,10 @@ class Role:
     sampling: Sampling
     columns: Mapping[str, Any]
 
+    def attempts(self, most: int) -> int:
+        """Return how often an answer is worth asking for: a greedy one is always the same."""
+        return most if self.sampling.temperature > 0 else 1
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -76,8 +80,7 @@ class ResponseWriter:
         self._engine = engine
         self._role = role
         self._seed = seed
-        # A greedy answer is the same however often it is asked for.
-        self._attempts = max_attempts if role.sampling.temperature > 0 else 1
+        self._attempts = role.attempts(max_attempts)
         self._progress = progress
 
     async def write(self, row: Row) -> Row:
@@ -177,8 +180,8 @@ def prompt_of(row: Mapping[str, Any]) -> tuple[list[Message], str]:
     The row's messages count if it has any, without an answer to their last user message; else its
     instruction.
     """
-    if row.get("keep") is False:
-        return [], row.get("drop_reason") or reasons.NO_INSTRUCTION
+    if carried := reasons.carried_by(row):
+        return [], carried
     if row.get("messages"):
         try:
             last = split_last_turn(row["messages"])

@@ -38,9 +38,7 @@ class ContinuationWriter:
 
     async def write(self, row: Row) -> Row:
         """Return the row with its conversation continued."""
-        if row.get("keep") is False:
-            return self.drop(row, row.get("drop_reason") or reasons.NO_INSTRUCTION)
-        fault = find_fault(row.get("messages"))
+        fault = reasons.carried_by(row) or find_fault(row.get("messages"))
         if fault:
             return self.drop(row, fault)
         draft = self._start(row, _plain(row))

@@ -144,8 +144,8 @@ class FormatPreference(Step):
         yield [self._with_pair(row) for row in inputs]
 
     def _with_pair(self, row: dict[str, Any]) -> dict[str, Any]:
-        if row.get("keep") is False:
-            pair = Pair(reason=row.get("drop_reason") or reasons.NO_INSTRUCTION)
+        if carried := reasons.carried_by(row):
+            pair = Pair(reason=carried)
         else:
             pair = find_pair(row, self.source, self.min_margin, allow_swap=self.allow_swap)
         return {**row, **pair.columns(), "keep": not pair.reason, "drop_reason": pair.reason}

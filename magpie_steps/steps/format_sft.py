@@ -109,8 +109,7 @@ class FormatSFT(Step):
         yield [self._with_messages(row) for row in inputs]
 
     def _with_messages(self, row: dict[str, Any]) -> dict[str, Any]:
-        if row.get("keep") is False:
-            reason = row.get("drop_reason") or reasons.NO_INSTRUCTION
-            return {**row, "messages": row.get("messages") or [], "drop_reason": reason}
+        if carried := reasons.carried_by(row):
+            return {**row, "messages": row.get("messages") or [], "drop_reason": carried}
         messages, reason = answered_messages(row, drop_system=self.drop_system)
         return {**row, "messages": messages, "keep": not reason, "drop_reason": reason}

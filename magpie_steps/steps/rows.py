@@ -63,7 +63,9 @@ class RowWriter:
         """Return the row with this number, kept or dropped with its reason."""
         key, draft = self._start(row)
         reason = await self._writer.add(draft, self._prompts[key])
-        while not reason and draft.turns < self._plan.n_turns and self._plan.n_turns > 1:
+        for _ in range(self._plan.n_turns - 1):
+            if reason:
+                break
             reason = await self._writer.add(draft)
         return self._finish(key, draft, reason)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from magpie_steps import reasons, seeds
 from magpie_steps.conversation import Message, append_turn, join_texts, start
 from magpie_steps.engines.base import PromptTooLongError
-from magpie_steps.follow_ups import find_follow_up_fault, is_related, similarity
+from magpie_steps.follow_ups import find_follow_up_fault, is_close, similarity
 from magpie_steps.sanitize import sanitize_instruction
 from magpie_steps.steps.answers import RESPONSE, CanComplete, Role, Written, respond
 from magpie_steps.templates import ChatTemplateError, PreQueryTemplate, PromptIds
@@ -161,8 +161,9 @@ class TurnWriter:
                 return reasons.response_reason(answer.reason)
             messages = append_turn(history, written.text, answer.text)
         if turn:
-            draft.similarities.append(similarity(history, written.text))
-            draft.related.append(is_related(history, written.text))
+            similar = similarity(history, written.text)
+            draft.similarities.append(similar)
+            draft.related.append(is_close(similar, written.text))
         draft.messages = messages
         return ""
 
@@ -170,10 +171,8 @@ class TurnWriter:
         """Answer a conversation that ends with the user; return "" or the last attempt's reason."""
         role = self._plan.response
         assert role is not None
-        # A greedy answer is the same however often it is asked for.
-        attempts = self._plan.max_attempts if role.sampling.temperature > 0 else 1
         reason = ""
-        for attempt in range(attempts):
+        for attempt in range(role.attempts(self._plan.max_attempts)):
             answer = await self._response(draft, draft.messages, draft.turns, attempt)
             if not answer.reason:
                 reply = {"role": "assistant", "content": answer.text}
