@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BaseResponse": "magpie_steps.steps.base_response",
+    "CompletionsEngine": "magpie_steps.engines.completions",
     "ContinueConversation": "magpie_steps.steps.continue_conversation",
     "ConversationGenerator": "magpie_steps.steps.conversation",
     "Engine": "magpie_steps.engines.base",
@@ -23,7 +24,9 @@ _HOMES = {
     "RewardScorer": "magpie_steps.steps.reward",
     "SampleResponses": "magpie_steps.steps.sample_responses",
     "ScriptedEngine": "magpie_steps.engines.scripted",
+    "ServedEngine": "magpie_steps.engines.served",
     "TransformersEngine": "magpie_steps.engines.transformers",
+    "VLLMEngine": "magpie_steps.engines.vllm",
     "run_pipeline": "magpie_steps.running",
     "write_repository": "magpie_steps.publish",
 }
@@ -31,6 +34,7 @@ _HOMES = {
 
 __all__ = [
     "BaseResponse",
+    "CompletionsEngine",
     "ContinueConversation",
     "ConversationGenerator",
     "Engine",
@@ -42,7 +46,9 @@ __all__ = [
     "RewardScorer",
     "SampleResponses",
     "ScriptedEngine",
+    "ServedEngine",
     "TransformersEngine",
+    "VLLMEngine",
     "run_pipeline",
     "write_repository",
 ]

@@ -36,6 +36,11 @@ PRO_MIX = (
 )
 """Magpie-Pro, 1M conversations from Llama-3-70B-Instruct (table 7)."""
 
+MARKDOWN_OPENER = r"\s*(#+|\*\*+:?)\s*"
+"""The whole text of a token that opens a Markdown heading or bold text. The paper's scripts ban the
+headings up to ``####`` as a user turn's first token, Magpie Ultra ``**`` and ``**:`` as well; their
+lists of ids are of one tokenizer, so here the vocabulary is searched."""
+
 
 def as_settings(
     mix: tuple[Decoding, ...], *, max_new_tokens: int = 512

@@ -20,13 +20,14 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import shutil
 import signal
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from typing import IO, Any
 import datasets
 import distilabel
 from distilabel.constants import STEP_ATTR_NAME
+from distilabel.errors import DistilabelUserError
 from distilabel.pipeline import Pipeline
 from pydantic import BaseModel
 
@@ -64,6 +66,7 @@ class RunResult:
         datasets: the rows by leaf step, in the order in which the first step made them. They are
             memory-mapped from `work_dir`: the next run in the same folder replaces the files.
         seconds: wall-clock time of the run, from the call to the datasets.
+        cpu_seconds: processor time of all its processes together.
         failed_rows: by step, the rows it failed on; they are in the datasets, empty in the columns
             of that step and of those after it.
         notes: by step, what went wrong without costing a row.
@@ -75,6 +78,7 @@ class RunResult:
     failed_rows: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     from_cache: bool = False
+    cpu_seconds: float = 0.0
 
     @property
     def dataset(self) -> Any:
@@ -118,20 +122,24 @@ def run_pipeline(
         PipelineRunError: the pipeline is not valid, a step failed or died, rows failed, their
             number is not `expected_rows`, or nothing moves any more.
     """
-    start = time.monotonic()
+    start, cpu_start = time.monotonic(), _cpu_seconds()
     work_dir = Path(work_dir).absolute()
     work_dir.mkdir(parents=True, exist_ok=True)
     _check(pipeline, parameters or {})
     with _locked(work_dir) as lock, _steps_heard(), _termination_noticed():
         for step in _steps(pipeline):
-            _use_journal(step, work_dir / JOURNAL_NAME)
+            for engine in _engines(step):
+                engine.use_journal(work_dir / JOURNAL_NAME)
             check_picklable(step)
         key = run_key(pipeline) if use_cache else None
         if key and (cached := _read_finished(work_dir, key)) is not None:
             result = RunResult(cached, 0.0, from_cache=True)
         else:
-            result = _run(pipeline, work_dir, key, expected_rows, idle_timeout_seconds, lock)
-    result = replace(result, seconds=time.monotonic() - start)
+            with _servers(pipeline):
+                result = _run(pipeline, work_dir, key, expected_rows, idle_timeout_seconds, lock)
+    result = replace(
+        result, seconds=time.monotonic() - start, cpu_seconds=_cpu_seconds() - cpu_start
+    )
     _check_result(result, expected_rows)
     return result
 
@@ -144,7 +152,7 @@ def _run(
     idle_timeout_seconds: float | None,
     lock: IO[str],
 ) -> RunResult:
-    folder = _rows_folder(work_dir, key)
+    folder, close_lock = _rows_folder(work_dir, key), partial(os.close, lock.fileno())
     shutil.rmtree(folder, ignore_errors=True)
     if not compat.is_supported():
         warnings.warn(
@@ -153,14 +161,13 @@ def _run(
             RuntimeWarning,
             stacklevel=3,
         )
-        close_lock = partial(os.close, lock.fileno())
         return RunResult(run_stock(pipeline, folder, idle_timeout_seconds, [close_lock]), 0.0)
     with compat.mended(pipeline, folder) as safe:
         try:
             writers, notes = safe.run_watched(
                 idle_timeout_seconds=idle_timeout_seconds,
                 check_rows=partial(_check_not_more, expected_rows),
-                on_fork=[partial(os.close, lock.fileno())],
+                on_fork=[close_lock],
             )
             result = _collect(writers, notes)
         except ColumnTypeError as error:
@@ -232,14 +239,42 @@ def _steps(pipeline: Pipeline) -> list[Any]:
     return [pipeline.dag.get_step(name)[STEP_ATTR_NAME] for name in pipeline.dag]
 
 
-def _use_journal(model: BaseModel, path: Path) -> None:
-    """Tell every engine in a step, however deep, where its journal is."""
+def _engines(model: BaseModel) -> Iterator[Any]:
+    """Every engine in a step, however deep."""
     for value in model.__dict__.values():
         for item in value if isinstance(value, list | tuple) else [value]:
             if hasattr(item, "use_journal"):
-                item.use_journal(path)
+                yield item
             if isinstance(item, BaseModel):
-                _use_journal(item, path)
+                yield from _engines(item)
+
+
+@contextmanager
+def _servers(pipeline: Pipeline) -> Iterator[None]:
+    """Start the servers that the steps' engines share, and end them."""
+    served = [
+        engine
+        for step in _steps(pipeline)
+        for engine in _engines(step)
+        if hasattr(engine, "make_server")
+    ]
+    if not served:
+        yield
+        return
+    from magpie_steps.engines.served import servers_for
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(servers_for(served))
+        except DistilabelUserError as error:
+            raise PipelineRunError(str(error)) from error
+        yield
+
+
+def _cpu_seconds() -> float:
+    """Processor time of this process and of those it has waited for, with all that they did."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 # Finished runs

@@ -9,7 +9,10 @@ import random
 import uuid
 
 _SEED_BITS = 63
-"""Seeds fit a signed 64-bit integer: the column is int64, and every sampler takes that many."""
+
+SEEDS = 2**_SEED_BITS
+"""How many there are. They fit a signed 64-bit integer: the column is int64, and every sampler
+takes that many."""
 
 _UUID_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pypi.org/project/magpie-steps/")
 

@@ -3,12 +3,10 @@
 import asyncio
 import threading
 from abc import ABC, abstractmethod
-from array import array
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from distilabel.models.llms.base import LLM
@@ -16,13 +14,30 @@ from distilabel.typing import GenerateOutput
 from pydantic import PrivateAttr, validate_call
 
 from magpie_steps.engines.journal import Journal
+from magpie_steps.engines.sampling import (
+    Completion,
+    Sampling,
+    Structure,
+    UnsupportedSamplingError,
+    completion_key,
+)
+from magpie_steps.engines.stats import EngineStats
 
 if TYPE_CHECKING:
     from magpie_steps.templates import PreQueryTemplate
 
-T = TypeVar("T")
+__all__ = [
+    "Completion",
+    "Engine",
+    "EngineLostError",
+    "EngineStats",
+    "PromptTooLongError",
+    "Sampling",
+    "Structure",
+    "UnsupportedSamplingError",
+]
 
-MAX_SEED = 2**63 - 1
+T = TypeVar("T")
 
 _RUN_ID = uuid4().hex  # one per process; engines carry it to the processes of their steps
 
@@ -31,90 +46,11 @@ class PromptTooLongError(ValueError):
     """The prompt leaves no room for a single new token in the model's context."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How a completion is drawn, and where it ends.
+class EngineLostError(RuntimeError):
+    """The engine is gone: neither this request nor any later one can be answered.
 
-    Attributes:
-        max_new_tokens: most tokens to generate, >= 1.
-        temperature: 0 is greedy (the likeliest token each time); 1 draws from the model's own
-            distribution; above 1 flattens it.
-        top_p: keep the likeliest tokens that together reach this probability, in (0, 1]; 1 is off.
-        top_k: keep the k likeliest tokens; 0 is off.
-        min_p: keep tokens at least this fraction as likely as the likeliest, in [0, 1]; 0 is off.
-        stop_token_ids: token ids that end the completion, besides the model's own end tokens.
-        stop_strings: texts that end the completion as soon as they appear in it.
-        seed: what the draws depend on, in [0, 2**63 - 1]; without effect when greedy.
-
-    Raises:
-        ValueError: a value is out of its range.
+    Unlike other errors it is no row's own, so a step must not go on with the next row.
     """
-
-    max_new_tokens: int = 512
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    stop_token_ids: tuple[int, ...] = ()
-    stop_strings: tuple[str, ...] = ()
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check every value against its range."""
-        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
-        object.__setattr__(self, "stop_strings", tuple(self.stop_strings))
-        _require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, ">= 1")
-        _require(0 <= self.temperature < float("inf"), "temperature", self.temperature, ">= 0")
-        _require(0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]; 1 is off")
-        _require(self.top_k >= 0, "top_k", self.top_k, ">= 0; 0 is off")
-        _require(0 <= self.min_p <= 1, "min_p", self.min_p, "in [0, 1]; 0 is off")
-        _require(0 <= self.seed <= MAX_SEED, "seed", self.seed, "in [0, 2**63 - 1]")
-        _require("" not in self.stop_strings, "stop_strings", self.stop_strings, "non-empty texts")
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ValueError(f"Sampling.{name} is {value!r}; it must be {allowed}")
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What a model wrote after a prompt.
-
-    Attributes:
-        text: the new tokens decoded with special tokens kept, without the stop that ended it.
-        token_ids: every generated id, a stop token included.
-        finish_reason: "stop" (a stop token or string came) or "length" (max_new_tokens ran out).
-        stop_reason: the token id or the string that ended it; None when finish_reason is "length".
-        prompt_tokens: length of the prompt.
-        completion_tokens: length of `token_ids`.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    finish_reason: Literal["stop", "length"]
-    stop_reason: int | str | None
-    prompt_tokens: int
-    completion_tokens: int
-
-
-@dataclass(slots=True)
-class EngineStats:
-    """Counters of one engine object since its `load()`.
-
-    Attributes:
-        generated: completions that the engine computed.
-        replayed: completions that came from the journal, or from an equal request in flight.
-        failed: requests that ended in an error.
-        prompt_tokens: prompt tokens of the generated completions.
-        completion_tokens: new tokens of the generated completions.
-    """
-
-    generated: int = 0
-    replayed: int = 0
-    failed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -136,9 +72,11 @@ class _Books:
             self.journal = Journal(self.journal_path, run_id=self.run_id)
         return self.journal
 
-    def close_journal(self) -> None:
+    def close(self, model: str) -> None:
         journal, self.journal = self.journal, None
         if journal is not None:
+            if self.stats.seconds or self.stats.replayed:
+                journal.report(model, self.stats.as_dict())
             journal.close()
 
 
@@ -168,6 +106,24 @@ class Engine(LLM, ABC):
         """Most tokens that prompt and completion may have together."""
 
     @property
+    def capacity(self) -> int:
+        """Requests that the engine works on at once; steps keep a few more than these in flight."""
+        return 256
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that the engine holds, as far as it knows."""
+        return 0
+
+    @property
+    def obeys(self) -> frozenset[str]:
+        """The constraints of a `Sampling` that the engine obeys, see `CONSTRAINTS`; after `load()`.
+
+        A request with another one is refused.
+        """
+        return frozenset()
+
+    @property
     def special_tokens(self) -> frozenset[str]:
         """Control tokens as texts, which no answer may hold; known after `load()`.
 
@@ -183,6 +139,13 @@ class Engine(LLM, ABC):
         is encoded as ordinary text.
         """
 
+    def tokens_matching(self, pattern: str) -> tuple[int, ...]:
+        """The ids of the tokens whose whole text matches a regular expression; after `load()`."""
+        raise UnsupportedSamplingError(
+            f"{type(self).__name__} knows no vocabulary to look for {pattern!r} in; use an engine"
+            " that has the model's tokenizer"
+        )
+
     @abstractmethod
     async def _complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
         """Generate one completion; `sampling.max_new_tokens` fits the context."""
@@ -196,12 +159,13 @@ class Engine(LLM, ABC):
         """Make the engine ready; subclasses call this before their own work."""
         super().load()
         books = self._books
-        books.stats, books.in_flight = EngineStats(), {}
+        books.stats = EngineStats(capacity=self.capacity, gpus=self.gpus)
+        books.in_flight = {}
         books.open_journal()
 
     def unload(self) -> None:
         """Release everything; never raises. Subclasses call this after their own work."""
-        self._books.close_journal()
+        self._books.close(self.model_name)
 
     def use_journal(self, path: Path | str | None, run_id: str | None = None) -> None:
         """Keep every finished completion in the journal at `path` and replay it from there.
@@ -212,7 +176,7 @@ class Engine(LLM, ABC):
                 this.
         """
         books = self._books
-        books.close_journal()
+        books.close(self.model_name)
         books.journal_path = None if path is None else Path(path)
         books.run_id = run_id or _RUN_ID
 
@@ -228,9 +192,13 @@ class Engine(LLM, ABC):
 
         Raises:
             PromptTooLongError: the prompt alone fills the context.
+            UnsupportedSamplingError: the engine cannot obey a constraint.
+            EngineLostError: the engine is gone for good.
             ValueError: the prompt is empty.
         """
         sampling = self._fit(prompt_ids, sampling)
+        if sampling.constraints:
+            self.require(sampling.constraints)
         books = self._books
         journal = books.open_journal()
         if journal is None:
@@ -290,15 +258,33 @@ class Engine(LLM, ABC):
     async def _generate_one(
         self, stats: EngineStats, prompt_ids: Sequence[int], sampling: Sampling
     ) -> Completion:
+        stats.enter()
         try:
             completion = await self._complete(prompt_ids, sampling)
         except Exception:
             stats.failed += 1
             raise
+        finally:
+            stats.leave()
         stats.generated += 1
         stats.prompt_tokens += completion.prompt_tokens
+        stats.cached_tokens += completion.cached_tokens
         stats.completion_tokens += completion.completion_tokens
         return completion
+
+    def require(self, constraints: Sequence[str]) -> None:
+        """Refuse constraints that the engine does not obey; after `load()`.
+
+        Raises:
+            UnsupportedSamplingError: it cannot obey one of them.
+        """
+        unknown = [name for name in constraints if name not in self.obeys]
+        if unknown:
+            raise UnsupportedSamplingError(
+                f"{type(self).__name__} with {self.model_name} cannot obey {', '.join(unknown)};"
+                f" it obeys {', '.join(sorted(self.obeys)) or 'no constraint'}. Leave that out, or"
+                " use VLLMEngine, which obeys all"
+            )
 
     def _fit(self, prompt_ids: Sequence[int], sampling: Sampling) -> Sampling:
         room = self.max_model_len - len(prompt_ids)
@@ -357,23 +343,13 @@ class Engine(LLM, ABC):
         )
         prompts = [template.response_prompt_ids(_as_messages(each)) for each in inputs]
         samplings = [replace(sampling, seed=seed + i) for i in range(num_generations)]
-        answers = _run(self._answer_all(prompts, samplings))
+        answers = run_to_end(self._answer_all(prompts, samplings))
         return [_as_output(each) for each in answers]
 
     async def _answer_all(
         self, prompts: list[tuple[int, ...]], samplings: list[Sampling]
     ) -> list[list[Completion]]:
         return await asyncio.gather(*(self.complete_all(prompt, samplings) for prompt in prompts))
-
-
-def completion_key(fingerprint: str, prompt_ids: Sequence[int], sampling: Sampling) -> bytes:
-    """The journal's key: 32 bytes that stand for everything a completion depends on."""
-    s = sampling
-    drawn = (s.temperature + 0.0, s.top_p + 0.0, s.top_k, s.min_p + 0.0, s.seed)
-    if s.temperature == 0:
-        drawn = (0.0, 1.0, 0, 0.0, 0)  # nothing is drawn: the other settings have no effect
-    how = f"{fingerprint}\0{s.max_new_tokens}\0{drawn}\0{s.stop_token_ids}\0{s.stop_strings}\0"
-    return sha256(how.encode() + array("q", prompt_ids).tobytes()).digest()
 
 
 def _as_record(c: Completion) -> tuple[str, tuple[int, ...], str, int | str | None, int, int]:
@@ -415,7 +391,7 @@ def _as_output(completions: list[Completion]) -> GenerateOutput:
     }
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, also where an event loop is running already (a notebook)."""
     try:
         asyncio.get_running_loop()

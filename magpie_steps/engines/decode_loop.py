@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from magpie_steps.engines.base import Completion, Sampling
-from magpie_steps.engines.drawing import DrawSettings, draw
+from magpie_steps.engines.drawing import DrawSettings, constrain, draw
 from magpie_steps.engines.runner import ModelRunner
 
 JOIN_SECONDS = 60.0
@@ -34,6 +34,7 @@ class _Row:
     stop_ids: frozenset[int]
     tail: int  # how many last tokens may hold a stop string; 0 without stop strings
     token_ids: list[int] = field(default_factory=list)
+    cached: int = 0  # positions of the prompt that had been computed before
 
     @property
     def length(self) -> int:
@@ -58,7 +59,7 @@ class DecodeLoop:
         self, runner: ModelRunner, *, max_rows: int, end_ids: frozenset[int], decode: Decode
     ) -> None:
         self._runner = runner
-        self._max_rows = max_rows
+        self.max_rows = max_rows
         self._end_ids = end_ids
         self._decode = decode
         self._changed = threading.Condition()
@@ -131,7 +132,7 @@ class DecodeLoop:
         active = sum(row is not None for row in self._rows)
         if self._worth_waiting(active):
             return
-        free = self._max_rows - active
+        free = self.max_rows - active
         with self._changed:
             fresh: list[_Row] = []
             while self._waiting and len(fresh) < free:
@@ -142,14 +143,16 @@ class DecodeLoop:
             return
         self._joining = fresh
         slots = self._place(fresh)
-        self._runner.prefill(
+        known = self._runner.prefill(
             [(slot, row.prompt_ids[:-1]) for slot, row in zip(slots, fresh, strict=True)]
         )
+        for row, cached in zip(fresh, known, strict=True):
+            row.cached = cached
         self._joining = []
 
     def _worth_waiting(self, active: int) -> bool:
         """Whether to leave a few slots idle for some steps, to compute several prompts at once."""
-        if self._patience and active * 4 >= self._max_rows * 3 and len(self._waiting) < GATHER_ROWS:
+        if self._patience and active * 4 >= self.max_rows * 3 and len(self._waiting) < GATHER_ROWS:
             self._patience -= 1
             return True
         self._patience = GATHER_STEPS
@@ -213,7 +216,11 @@ class DecodeLoop:
             positions[slot] = row.length
         longest = int(positions.max()) + 1
         self._runner.reserve(len(self._rows), longest)
-        chosen = draw(self._runner.decode(tokens, positions, longest), self._settings).tolist()
+        logits = self._runner.decode(tokens, positions, longest)
+        for slot, row in active:
+            if row.sampling.constraints:
+                constrain(logits[slot], row.sampling, first=not row.token_ids)
+        chosen = draw(logits, self._settings).tolist()
         self._settings.step += np.uint64(1)
         for slot, row in active:
             outcome = self._take(row, chosen[slot])
@@ -224,6 +231,10 @@ class DecodeLoop:
 
     def _take(self, row: _Row, token: int) -> Completion | Exception | None:
         """Add a token to a row; what became of the row when it is done."""
+        if token < 0 and row.sampling.constraints:
+            return RuntimeError(
+                f"no token may come: {', '.join(row.sampling.constraints)} of the sampling ban all"
+            )
         if token < 0:
             return RuntimeError(
                 "the model's logits are not finite for this row; try dtype='float32' or check the"
@@ -253,6 +264,7 @@ class DecodeLoop:
             stop_reason=stop,
             prompt_tokens=len(row.prompt_ids),
             completion_tokens=len(row.token_ids),
+            cached_tokens=row.cached,
         )
 
     def _fail_all(self, error: Exception) -> None:

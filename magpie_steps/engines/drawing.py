@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from magpie_steps.engines.sampling import Sampling
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -56,6 +58,26 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * _MIX_1
     x = (x ^ (x >> np.uint64(27))) * _MIX_2
     return x ^ (x >> np.uint64(31))
+
+
+def constrain(logits: torch.Tensor, sampling: Sampling, *, first: bool) -> None:
+    """Apply a sampling's constraints on token ids to one row's logits, in place.
+
+    Args:
+        logits: the row's scores over the vocabulary.
+        sampling: its `logit_bias`, `allowed_token_ids` and `first_token_not` are obeyed.
+        first: whether it is the completion's first token that is drawn.
+    """
+    if sampling.logit_bias:
+        tokens, biases = zip(*sampling.logit_bias, strict=True)
+        logits[list(tokens)] += torch.tensor(biases, dtype=logits.dtype, device=logits.device)
+    if sampling.allowed_token_ids:
+        allowed = list(sampling.allowed_token_ids)
+        kept = logits[allowed].clone()
+        logits.fill_(-torch.inf)
+        logits[allowed] = kept
+    if first and sampling.first_token_not:
+        logits[list(sampling.first_token_not)] = -torch.inf
 
 
 def draw(logits: torch.Tensor, settings: DrawSettings) -> NDArray[np.int64]:

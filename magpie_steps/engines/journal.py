@@ -6,12 +6,13 @@ import sqlite3
 import threading
 import time
 from array import array
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 APPLICATION_ID = 0x4D475053  # "MGPS", so that another program's SQLite file is never taken for ours
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 BUSY_TIMEOUT_MS = 60_000
 """How long a write waits for another process's write, in milliseconds."""
@@ -34,8 +35,15 @@ CREATE TABLE completions (
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL
 );
 PRAGMA application_id = {APPLICATION_ID};
+"""
+
+_REPORTS = f"""
+CREATE TABLE IF NOT EXISTS reports (
+    report INTEGER PRIMARY KEY, run_id TEXT NOT NULL, model TEXT NOT NULL, content TEXT NOT NULL
+);
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+"""What version 1 did not have."""
 
 
 class JournalError(ValueError):
@@ -191,6 +199,34 @@ class Journal:
                 "runs": runs,
             }
 
+    def report(self, model: str, content: dict[str, Any]) -> None:
+        """Keep what an engine says about its work in this run; never raises.
+
+        Args:
+            model: the engine's model.
+            content: what JSON can hold.
+        """
+        with self._lock, suppress(sqlite3.Error):
+            if self._database is not None:
+                with _transaction(self._database) as database:
+                    database.execute(
+                        "INSERT INTO reports (run_id, model, content) VALUES (?, ?, ?)",
+                        (self._run_id, model, json.dumps(content)),
+                    )
+
+    def reports(self, after: int = 0) -> list[tuple[int, str, dict[str, Any]]]:
+        """The reports of engines: number, model and content of each, in the order of their ends.
+
+        Args:
+            after: only those with a higher number.
+        """
+        with self._lock:
+            rows = self._open().execute(
+                "SELECT report, model, content FROM reports WHERE report > ? ORDER BY report",
+                (after,),
+            )
+            return [(number, model, json.loads(content)) for number, model, content in rows]
+
     def close(self) -> None:
         """Write what is pending and close the file; never raises."""
         with self._lock:
@@ -260,7 +296,7 @@ def _check(database: sqlite3.Connection, path: Path) -> None:
     # last.
     database.execute("PRAGMA synchronous = NORMAL")
     database.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-    if not tables:
+    if version < SCHEMA_VERSION:
         _create(database)
 
 
@@ -281,9 +317,9 @@ def _use_wal(database: sqlite3.Connection) -> None:
 def _create(database: sqlite3.Connection) -> None:
     with _transaction(database):
         # Another process may have been quicker.
-        if not database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
-            for statement in _SCHEMA.split(";"):
-                database.execute(statement)
+        tables = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+        for statement in (_REPORTS if tables else _SCHEMA + _REPORTS).split(";"):
+            database.execute(statement)
 
 
 def _register(database: sqlite3.Connection, run_id: str) -> int:

@@ -1,6 +1,6 @@
 """Where are a model's files, and what are they?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -39,19 +39,38 @@ def find_model(model: str, revision: str | None, trust_remote_code: bool) -> Pat
         DistilabelUserError: there is no such folder, something is missing in it, or the hub did not
             give it.
     """
+    patterns = [*TEXT_PATTERNS, "*.safetensors", *(["*.py"] if trust_remote_code else [])]
+    folder = find_tokenizer(model, revision, patterns)
+    if not weight_files(folder):
+        raise DistilabelUserError(
+            f"the model {model!r} has no weights: no file ends with {', '.join(WEIGHT_SUFFIXES)}"
+        )
+    return folder
+
+
+def find_tokenizer(
+    model: str, revision: str | None, patterns: Sequence[str] = TEXT_PATTERNS
+) -> Path:
+    """The folder with a model's configuration and tokenizer, with or without its weights.
+
+    Args:
+        model: a folder or a hub id.
+        revision: branch, tag or commit on the hub.
+        patterns: which files to fetch from the hub.
+
+    Raises:
+        DistilabelUserError: there is no such folder, it has no tokenizer, or the hub did not give
+            it.
+    """
     try:
         check_model(model, chat_template="")
     except ValueError as exc:
         raise DistilabelUserError(str(exc)) from exc
     folder = Path(model).expanduser()
     if not folder.is_dir():
-        folder = _fetch(model, revision, trust_remote_code)
+        folder = _fetch(model, revision, patterns)
     if not (folder / CONFIG_FILE).is_file():
         raise DistilabelUserError(f"the model {model!r} has no {CONFIG_FILE}")
-    if not weight_files(folder):
-        raise DistilabelUserError(
-            f"the model {model!r} has no weights: no file ends with {', '.join(WEIGHT_SUFFIXES)}"
-        )
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise DistilabelUserError(
             f"the model {model!r} has no tokenizer; save one beside the weights with"
@@ -92,13 +111,12 @@ def _hash_file(path: Path, update: Callable[[bytes], None]) -> None:
             update(file.read(SAMPLE_BYTES))
 
 
-def _fetch(model: str, revision: str | None, trust_remote_code: bool) -> Path:
+def _fetch(model: str, revision: str | None, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = [*TEXT_PATTERNS, "*.safetensors", *(["*.py"] if trust_remote_code else [])]
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as exc:
         reason = str(exc).strip().partition("\n")[0]
         raise DistilabelUserError(

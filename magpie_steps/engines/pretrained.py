@@ -3,10 +3,13 @@
 Whatever can be wrong with a model's files is told in one sentence, as a `DistilabelUserError`.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 from distilabel.errors import DistilabelUserError
+
+from magpie_steps.engines.preflight import CONFIG_FILE
 
 DEFAULT_LENGTH = 2048  # for models whose configuration names no limit
 
@@ -96,3 +99,17 @@ def position_limit(config: Any) -> int:
         )
         limit = min(limit, original or limit)
     return int(limit)
+
+
+def config_of(folder: Path, file: str = CONFIG_FILE) -> dict[str, Any]:
+    """A folder's configuration as a dict, empty if it has none that can be read."""
+    try:
+        found = json.loads((folder / file).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def generation_config_of(folder: Path) -> dict[str, Any]:
+    """A folder's generation config as a dict, empty if it has none that can be read."""
+    return config_of(folder, "generation_config.json")

@@ -1,5 +1,6 @@
 """How does a transformers model take one step for many rows without one changing another's bits?"""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,7 @@ class ModelRunner:
         self.group_sizes = {size: _powers_up_to(PREFILL_TOKENS // size) for size in _PADDED}
         self._store = PrefixStore()
         self._cache = SlotCache(self.batch_sizes[0], 2 * KV_STEP)
+        self._decoder_takes, self._model_takes = _cache_name(self._decoder), _cache_name(model)
 
     def batch_size_for(self, rows: int) -> int:
         """The smallest usable batch that holds so many rows."""
@@ -88,24 +90,32 @@ class ModelRunner:
         """Copy a row to another slot."""
         self._cache.move(source, target, length)
 
-    def prefill(self, prompts: Sequence[tuple[int, Sequence[int]]]) -> None:
+    def prefill(self, prompts: Sequence[tuple[int, Sequence[int]]]) -> list[int]:
         """Fill slots with the keys and values of prompts.
 
         Args:
             prompts: slot and token ids of each; `reserve` must have made room.
+
+        Returns:
+            For each prompt, how many of its positions had been computed before, or are computed
+            for another of these prompts.
         """
         cut = [(slot, ids, list(chunks_of(ids))) for slot, ids in prompts]
+        known = dict.fromkeys((slot for slot, _ in prompts), 0)
         for level in range(max((len(chunks) for _, _, chunks in cut), default=0)):
             missing: dict[bytes, list[tuple[int, Sequence[int], Chunk]]] = {}
             for slot, ids, chunks in cut:
                 if level < len(chunks):
                     chunk = chunks[level]
                     stored = self._store.get(chunk.key)
+                    if stored is not None:
+                        self._cache.write(slot, chunk.start, stored)
+                    if stored is not None or chunk.key in missing:
+                        known[slot] += chunk.stop - chunk.start
                     if stored is None:
                         missing.setdefault(chunk.key, []).append((slot, ids, chunk))
-                    else:
-                        self._cache.write(slot, chunk.start, stored)
             self._prefill_level([*missing.values()])
+        return [known[slot] for slot, _ in prompts]
 
     def _prefill_level(self, wanted: list[list[tuple[int, Sequence[int], Chunk]]]) -> None:
         by_size: dict[int, list[list[tuple[int, Sequence[int], Chunk]]]] = {}
@@ -146,7 +156,7 @@ class ModelRunner:
             attention_mask=self._mask(visible).expand(len(slots), 1, -1, -1),
             # Padding may stand beyond the last position that the model knows.
             position_ids=at.clamp(max=self._max_length - 1).expand(len(slots), -1),
-            past_key_values=self._cache,
+            **{self._decoder_takes: self._cache},
             use_cache=True,
         )
 
@@ -168,7 +178,7 @@ class ModelRunner:
             input_ids=torch.from_numpy(tokens).to(self._device).unsqueeze(-1),
             attention_mask=self._mask(visible).view(len(tokens), 1, 1, seen),
             position_ids=at.unsqueeze(-1),
-            past_key_values=self._cache,
+            **{self._model_takes: self._cache},
             use_cache=True,
         )
         logits: torch.Tensor = out.logits[:, -1]
@@ -277,6 +287,12 @@ class ModelRunner:
             for pair, wanted in zip(self._cache.read(slot, 0, padded), expected, strict=True)
             for ours, theirs in zip(pair, wanted, strict=True)
         )
+
+
+def _cache_name(model: Any) -> str:
+    """The argument that a model takes its cache by; transformers has renamed it."""
+    named = inspect.signature(model.forward).parameters
+    return "cache" if "cache" in named else "past_key_values"
 
 
 def measured_runner(model: Any, *, max_rows: int, max_length: int) -> tuple[ModelRunner, bool]:

@@ -1,6 +1,7 @@
 """An engine without a model: instant, deterministic answers from a small grammar."""
 
 import asyncio
+import re
 from array import array
 from collections.abc import Sequence
 from functools import cached_property
@@ -114,6 +115,16 @@ class ScriptedEngine(Engine):
         return tuple(ScriptedTokenizer().encode(text, split_special_tokens=True))
 
     @property
+    def obeys(self) -> frozenset[str]:
+        """A first token that may not come is left out of the text."""
+        return frozenset({"first_token_not"})
+
+    def tokens_matching(self, pattern: str) -> tuple[int, ...]:
+        """The ids of the ASCII characters that match a regular expression."""
+        characters = (code for code in range(128) if re.fullmatch(pattern, chr(code)))
+        return tuple(code + FIRST_CHARACTER_ID for code in characters)
+
+    @property
     def calls(self) -> int:
         """Completions asked for since `load()`, those from the journal not counted."""
         return self.stats.generated + self.stats.failed
@@ -158,6 +169,8 @@ def _drawn(fractions: dict[str, float], dice: Dice) -> str:
 def _finish(text: str, reason: str, prompt_tokens: int, sampling: Sampling) -> Completion:
     """Cut the text where the sampling says so, and close it."""
     limit = sampling.max_new_tokens
+    while text and ord(text[0]) + FIRST_CHARACTER_ID in sampling.first_token_not:
+        text = text[1:]
     if reason == "truncated":
         limit = min(limit, len(text) // 2 + 1)
     stop: int | str | None = END_ID

@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from distilabel.errors import DistilabelUserError
 from pydantic import Field, PrivateAttr
 
-from magpie_steps.engines.base import Completion, Engine, Sampling
+from magpie_steps.engines.base import Completion, Sampling
 from magpie_steps.engines.model_files import content_hash, find_model
-from magpie_steps.engines.plain_text import PlainTextEncoder
-from magpie_steps.engines.pretrained import (
-    choose_device,
-    load_tokenizer,
-    load_weights,
-    position_limit,
-)
+from magpie_steps.engines.pretrained import choose_device, load_weights, position_limit
+from magpie_steps.engines.tokenized import TokenizerEngine
 
 if TYPE_CHECKING:
     from magpie_steps.engines.decode_loop import DecodeLoop
-    from magpie_steps.templates import PreQueryTemplate
 
 ALGORITHM = 1
 """Counted up whenever the same weights, prompt and sampling would give other tokens than before."""
@@ -27,7 +21,7 @@ ALGORITHM = 1
 MOST_THREADS = 8  # more cores bring little to one small batch
 
 
-class TransformersEngine(Engine):
+class TransformersEngine(TokenizerEngine):
     """Continue prompts with a causal language model of the transformers library.
 
     Many rows are decoded together and each leaves as it ends, so there is no batch to wait for. A
@@ -75,32 +69,18 @@ class TransformersEngine(Engine):
         ```
     """
 
-    model: str
-    revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     device: str = "auto"
     max_rows_in_flight: int = Field(default=64, ge=1)
     max_context_tokens: int | None = Field(default=None, ge=2)
-    trust_remote_code: bool = False
-    chat_template: str | None = None
     threads: int | None = Field(default=None, ge=1)
 
     _folder: Path | None = PrivateAttr(default=None)
     _fingerprint: str = PrivateAttr(default="")
-    _tokenizer: Any = PrivateAttr(default=None)
-    _generation_config: Any = PrivateAttr(default=None)
-    _template: Any = PrivateAttr(default=None)
-    _plain_text: PlainTextEncoder | None = PrivateAttr(default=None)
     _loop: Any = PrivateAttr(default=None)
     _length: int = PrivateAttr(default=0)
     _vocabulary: int = PrivateAttr(default=0)
     _threads_before: int | None = PrivateAttr(default=None)
-
-    @property
-    def model_name(self) -> str:
-        """The hub id, or the folder's name."""
-        folder = Path(self.model).expanduser()
-        return folder.resolve().name if folder.is_dir() else self.model
 
     @property
     def fingerprint(self) -> str:
@@ -108,34 +88,19 @@ class TransformersEngine(Engine):
         return str(self._loaded(self._fingerprint))
 
     @property
-    def template(self) -> "PreQueryTemplate":
-        """The pre-query template of the tokenizer's chat template; known after `load()`.
-
-        Raises:
-            DistilabelUserError: the model has no chat template, or one that cannot serve.
-        """
-        if self._template is None:
-            self._template = self._make_template(self._loaded(self._tokenizer))
-        found: PreQueryTemplate = self._template
-        return found
-
-    @property
-    def special_tokens(self) -> frozenset[str]:
-        """The tokenizer's control tokens as texts; known after `load()`."""
-        from magpie_steps.stops import special_controls
-
-        return special_controls(self._loaded(self._tokenizer))
-
-    @property
     def max_model_len(self) -> int:
         """Most tokens that prompt and completion may have together; known after `load()`."""
         return int(self._loaded(self._length))
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        """A plain text as prompt ids, after the tokenizer's BOS if it has one."""
-        if self._plain_text is None:
-            self._plain_text = PlainTextEncoder(self._loaded(self._tokenizer))
-        return self._plain_text.encode(text)
+    @property
+    def capacity(self) -> int:
+        """Rows decoded together: as many as asked for, if they do not change each other's bits."""
+        return int(self._loop.max_rows if self._loop else self.max_rows_in_flight)
+
+    @property
+    def obeys(self) -> frozenset[str]:
+        """Constraints on token ids; neither `bad_words` nor a `structure`."""
+        return frozenset({"logit_bias", "allowed_token_ids", "first_token_not"})
 
     def load(self) -> None:
         """Load model and tokenizer, and measure in which batches rows do not touch each other.
@@ -154,9 +119,9 @@ class TransformersEngine(Engine):
 
     def _load(self) -> None:
         self._folder = find_model(self.model, self.revision, self.trust_remote_code)
-        self._tokenizer = load_tokenizer(self._folder, self.model, self.trust_remote_code)
         model = self._load_model(self._folder)
-        self._generation_config = getattr(model, "generation_config", None)
+        self._read_tokenizer(self._folder, getattr(model, "generation_config", None))
+        self.stats.gpus = int(model.device.type != "cpu")
         self._length = self._allowed_length(model.config.get_text_config())
         digest = content_hash(self._folder)
         self._fingerprint = (
@@ -164,11 +129,11 @@ class TransformersEngine(Engine):
         )
         self._limit_threads()
         self._loop = self._start(model)
+        self.stats.capacity = self.capacity
 
     def unload(self) -> None:
         """Stop the decoding thread and let go of the model; never raises."""
         self._stop()
-        self._tokenizer = self._template = self._generation_config = self._plain_text = None
         if self._threads_before is not None:
             import torch
 
@@ -178,40 +143,24 @@ class TransformersEngine(Engine):
 
     async def _complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
         loop: DecodeLoop = self._loaded(self._loop)
-        if not 0 <= min(prompt_ids) <= max(prompt_ids) < self._vocabulary:
-            wrong = next(i for i in prompt_ids if not 0 <= i < self._vocabulary)
+        self._check_ids("the prompt", prompt_ids)
+        if sampling.constraints:
+            named = (*sampling.allowed_token_ids, *sampling.first_token_not)
+            self._check_ids("the sampling", (*named, *(token for token, _ in sampling.logit_bias)))
+        return await loop.submit(prompt_ids, sampling)
+
+    def _check_ids(self, where: str, ids: Sequence[int]) -> None:
+        if not 0 <= min(ids) <= max(ids) < self._vocabulary:
+            wrong = next(i for i in ids if not 0 <= i < self._vocabulary)
             raise ValueError(
-                f"the prompt holds the token id {wrong}, but the vocabulary of {self.model_name}"
+                f"{where} holds the token id {wrong}, but the vocabulary of {self.model_name}"
                 f" has {self._vocabulary} tokens; were the ids made by another model's tokenizer?"
             )
-        return await loop.submit(prompt_ids, sampling)
 
     def _stop(self) -> None:
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.stop()
-
-    def _loaded(self, value: Any) -> Any:
-        if not value:
-            raise RuntimeError(f"{type(self).__name__} is not loaded; call load() first")
-        return value
-
-    def _make_template(self, tokenizer: Any) -> "PreQueryTemplate":
-        from magpie_steps.templates import ChatTemplateError, PreQueryTemplate
-
-        if self.chat_template is None and not getattr(tokenizer, "chat_template", None):
-            raise DistilabelUserError(
-                f"the tokenizer of {self.model_name} has no chat template, so there is no pre-query"
-                " template to prompt with; use a chat model, or give chat_template=..."
-            )
-        try:
-            return PreQueryTemplate.from_tokenizer(
-                tokenizer,
-                chat_template=self.chat_template,
-                generation_config=self._generation_config,
-            )
-        except ChatTemplateError as exc:
-            raise DistilabelUserError(f"{self.model_name}: {exc}") from exc
 
     def _load_model(self, folder: Path) -> Any:
         from transformers import AutoModelForCausalLM
@@ -276,12 +225,6 @@ class TransformersEngine(Engine):
         )
         loop.start()
         return loop
-
-    def _decode(self, token_ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(
-            token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return text
 
 
 def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:

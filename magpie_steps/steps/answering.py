@@ -1,6 +1,7 @@
 """What do all steps have in common that write something to each row?"""
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from distilabel.steps import Step, StepInput
@@ -10,8 +11,9 @@ from magpie_steps import reasons
 from magpie_steps.dataflow import flow
 from magpie_steps.engines.base import Engine
 from magpie_steps.steps.answers import Row
+from magpie_steps.steps.engine_work import Failures, window_for, work_of
 from magpie_steps.steps.progress import Progress
-from magpie_steps.steps.settings import Count, Seed
+from magpie_steps.steps.settings import Count, MaxInFlight, Seed
 
 if TYPE_CHECKING:
     from distilabel.typing import StepOutput
@@ -36,11 +38,14 @@ class AnsweringStep(Step, ABC):
 
     llm: Engine
     seed: Seed = Field(default=0, description="The run's seed.")
-    input_batch_size: Count = Field(default=1000, description="Rows per batch between steps.")
-    rows_in_flight: Count = Field(default=256, description="Rows that are worked on at once.")
+    # Large: at the end of each batch the engine runs out of work until the next one is there.
+    input_batch_size: Count = Field(default=10_000, description="Rows per batch between steps.")
+    max_in_flight: MaxInFlight = Field(
+        default=None, description="Rows that are worked on at once; None follows the engine."
+    )
 
     _writer: Writer | None = PrivateAttr(default=None)
-    _failures: int = PrivateAttr(default=0)
+    _failures: Failures | None = PrivateAttr(default=None)
 
     @abstractmethod
     def _make_writer(self, progress: Progress) -> Writer:
@@ -56,8 +61,10 @@ class AnsweringStep(Step, ABC):
         """Load the engine and prepare what all rows share."""
         super().load()
         self.llm.load()
-        progress = Progress(0, self._logger.info, lambda: self.llm.stats.completion_tokens)
-        self._writer = self._make_writer(progress)
+        self._failures = Failures(self._logger)
+        self._writer = self._make_writer(
+            Progress(0, self._logger.info, partial(work_of, self.llm.stats))
+        )
 
     def unload(self) -> None:
         """Unload the engine."""
@@ -77,14 +84,12 @@ class AnsweringStep(Step, ABC):
         writer = self._writer
         if writer is None:
             raise RuntimeError(f"step {self.name!r} is not loaded; call load() before process()")
-        yield list(
-            flow(inputs, writer.write, window=self.rows_in_flight, on_error=self._failed_row)
-        )
+        window = window_for(self.max_in_flight, self.llm)
+        yield list(flow(inputs, writer.write, window=window, on_error=self._failed_row))
 
     def _failed_row(self, row: Row, error: Exception) -> Row:
-        """Return a row that the engine failed to answer; the first failure is told in full."""
-        if not self._failures:
-            self._logger.error(f"row failed: {type(error).__name__}: {error}")
-        self._failures += 1
+        """Return a row that the engine failed to answer."""
         assert self._writer is not None
+        assert self._failures is not None
+        self._failures.note(row.get("row"), error)
         return self._writer.drop(row, reasons.ENGINE_ERROR)

@@ -26,7 +26,8 @@ class ContinueConversation(AnsweringStep):
         n_turns: User turns to add, each with a response, at least 1.
         seed: The run's seed, at least 0; everything random follows from it and the row.
         input_batch_size: Rows per batch between steps, at least 1. It does not change the rows.
-        rows_in_flight: Rows that are worked on at once, at least 1. It does not change the rows.
+        max_in_flight: Rows that are worked on at once, at least 1; None is a few more than the
+            engine has places for. It does not change the rows.
         instruction_sampling: How user turns are sampled, by default at temperature 1 and top_p 1.
         early_stop_on_newline: Whether a user turn ends at its first newline, as in the paper's
             scripts. By default it may have several lines.
@@ -43,7 +44,7 @@ class ContinueConversation(AnsweringStep):
         - `n_turns`: User turns to add, each with a response.
         - `seed`: The run's seed.
         - `input_batch_size`: Rows per batch between steps.
-        - `rows_in_flight`: Rows that are worked on at once.
+        - `max_in_flight`: Rows that are worked on at once.
         - `early_stop_on_newline`: Whether a user turn ends at its first newline.
         - `max_attempts`: Attempts at a turn before the conversation ends.
         - `min_chars`: Characters of the shortest accepted user turn.

@@ -29,7 +29,8 @@ class ConversationGenerator(InstructionGenerator):
         num_rows: Number of rows to generate, at least 1.
         seed: The run's seed, at least 0; everything random follows from it and the row's number.
         batch_size: Rows per batch between steps, at least 1. It does not change the rows.
-        rows_in_flight: Rows that are worked on at once, at least 1. It does not change the rows.
+        max_in_flight: Rows that are worked on at once, at least 1; None is a few more than the
+            engine has places for. It does not change the rows.
         system_prompts: System prompts by key; each row draws one. Without any the model is prompted
             with nothing at all, the paper's way. An empty text is a share without system prompt.
         system_prompt_weights: How often each key is drawn, relative to the others, at least 0, not
@@ -39,6 +40,9 @@ class ConversationGenerator(InstructionGenerator):
             draws one. Without any, all rows use `instruction_sampling`.
         early_stop_on_newline: Whether an instruction ends at its first newline, as in the paper's
             scripts. By default it may have several lines.
+        ban_markdown_start: Whether an instruction may not begin with a Markdown heading or bold
+            text, as models that love Markdown often do; the tokens are looked up in the model's
+            vocabulary (the paper's scripts do this for Llama 3.1).
         max_attempts: Attempts at a turn before its row is dropped, at least 1.
         min_chars: Characters of the shortest accepted instruction, at least 1.
         max_chars: Characters of the longest accepted instruction, at least 1.
@@ -55,8 +59,9 @@ class ConversationGenerator(InstructionGenerator):
         - `num_rows`: Number of rows to generate.
         - `seed`: The run's seed.
         - `batch_size`: Rows per batch between steps.
-        - `rows_in_flight`: Rows that are worked on at once.
+        - `max_in_flight`: Rows that are worked on at once.
         - `early_stop_on_newline`: Whether an instruction ends at its first newline.
+        - `ban_markdown_start`: Whether an instruction may not begin with Markdown.
         - `max_attempts`: Attempts at a turn before its row is dropped.
         - `min_chars`: Characters of the shortest accepted instruction.
         - `max_chars`: Characters of the longest accepted instruction.

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from distilabel.steps import GeneratorStep
@@ -9,12 +10,15 @@ from pydantic import Field, PrivateAttr
 
 from magpie_steps import columns
 from magpie_steps.dataflow import flow
+from magpie_steps.decoding import MARKDOWN_OPENER
 from magpie_steps.engines.base import Engine
 from magpie_steps.steps.answers import Row
+from magpie_steps.steps.engine_work import Failures, window_for, work_of
 from magpie_steps.steps.progress import Progress
 from magpie_steps.steps.rows import Plan, RowWriter
 from magpie_steps.steps.settings import (
     Count,
+    MaxInFlight,
     SamplingSettings,
     Seed,
     Tunable,
@@ -41,7 +45,8 @@ class InstructionGenerator(GeneratorStep):
         num_rows: Number of rows to generate, at least 1.
         seed: The run's seed, at least 0; everything random follows from it and the row's number.
         batch_size: Rows per batch between steps, at least 1. It does not change the rows.
-        rows_in_flight: Rows that are worked on at once, at least 1. It does not change the rows.
+        max_in_flight: Rows that are worked on at once, at least 1; None is a few more than the
+            engine has places for. It does not change the rows.
         system_prompts: System prompts by key; each row draws one. Without any the model is prompted
             with nothing at all, the paper's way. An empty text is a share without system prompt.
         system_prompt_weights: How often each key is drawn, relative to the others, at least 0, not
@@ -51,6 +56,9 @@ class InstructionGenerator(GeneratorStep):
             draws one. Without any, all rows use `instruction_sampling`.
         early_stop_on_newline: Whether an instruction ends at its first newline, as in the paper's
             scripts. By default it may have several lines.
+        ban_markdown_start: Whether an instruction may not begin with a Markdown heading or bold
+            text, as models that love Markdown often do; the tokens are looked up in the model's
+            vocabulary (the paper's scripts do this for Llama 3.1).
         max_attempts: Attempts at an instruction before its row is dropped, at least 1.
         min_chars: Characters of the shortest accepted instruction, at least 1.
         max_chars: Characters of the longest accepted instruction, at least 1.
@@ -59,8 +67,9 @@ class InstructionGenerator(GeneratorStep):
         - `num_rows`: Number of rows to generate.
         - `seed`: The run's seed.
         - `batch_size`: Rows per batch between steps.
-        - `rows_in_flight`: Rows that are worked on at once.
+        - `max_in_flight`: Rows that are worked on at once.
         - `early_stop_on_newline`: Whether an instruction ends at its first newline.
+        - `ban_markdown_start`: Whether an instruction may not begin with Markdown.
         - `max_attempts`: Attempts at an instruction before its row is dropped.
         - `min_chars`: Characters of the shortest accepted instruction.
         - `max_chars`: Characters of the longest accepted instruction.
@@ -124,7 +133,9 @@ class InstructionGenerator(GeneratorStep):
     num_rows: Count = Field(default=100, description="Number of rows to generate.")
     seed: Seed = Field(default=0, description="The run's seed.")
     batch_size: Count = Field(default=1000, description="Rows per batch between steps.")
-    rows_in_flight: Count = Field(default=256, description="Rows that are worked on at once.")
+    max_in_flight: MaxInFlight = Field(
+        default=None, description="Rows that are worked on at once; None follows the engine."
+    )
     system_prompts: dict[str, str] = Field(default_factory=dict)
     system_prompt_weights: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = Field(
         default_factory=dict
@@ -133,6 +144,9 @@ class InstructionGenerator(GeneratorStep):
     instruction_mix: dict[str, WeightedSampling] = Field(default_factory=dict)
     early_stop_on_newline: Tunable[bool] = Field(
         default=False, description="Whether an instruction ends at its first newline."
+    )
+    ban_markdown_start: Tunable[bool] = Field(
+        default=False, description="Whether an instruction may not begin with Markdown."
     )
     max_attempts: Count = Field(
         default=10, description="Attempts at an instruction before its row is dropped."
@@ -145,7 +159,7 @@ class InstructionGenerator(GeneratorStep):
     )
 
     _writer: RowWriter | None = PrivateAttr(default=None)
-    _failures: int = PrivateAttr(default=0)
+    _failures: Failures | None = PrivateAttr(default=None)
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns more than one field."""
@@ -172,9 +186,8 @@ class InstructionGenerator(GeneratorStep):
         """Load the engine and prepare what all rows share."""
         super().load()
         self.llm.load()
-        progress = Progress(
-            self.num_rows, self._logger.info, lambda: self.llm.stats.completion_tokens
-        )
+        self._failures = Failures(self._logger)
+        progress = Progress(self.num_rows, self._logger.info, partial(work_of, self.llm.stats))
         self._writer = RowWriter(self.llm, self._plan(), progress)
 
     def unload(self) -> None:
@@ -197,7 +210,8 @@ class InstructionGenerator(GeneratorStep):
             raise RuntimeError(f"step {self.name!r} is not loaded; call load() before process()")
         batch: list[Row] = []
         numbers = range(offset, self.num_rows)
-        written = flow(numbers, writer.write, window=self.rows_in_flight, on_error=self._failed_row)
+        window = window_for(self.max_in_flight, self.llm)
+        written = flow(numbers, writer.write, window=window, on_error=self._failed_row)
         with closing(cast("Generator[Row]", written)):
             for done, row in enumerate(written, start=1):
                 batch.append(row)
@@ -208,6 +222,7 @@ class InstructionGenerator(GeneratorStep):
 
     def _plan(self) -> Plan:
         """Return what all rows have in common; the engine must be loaded."""
+        banned = self._banned()
         return Plan(
             names=self.outputs,
             turns=TurnPlan(
@@ -221,7 +236,9 @@ class InstructionGenerator(GeneratorStep):
             ),
             instructions=[
                 settings.role_of_users(
-                    self.llm.template, stop_on_newline=self.early_stop_on_newline
+                    self.llm.template,
+                    stop_on_newline=self.early_stop_on_newline,
+                    first_token_not=banned,
                 )
                 for settings in [*self.instruction_mix.values()] or [self.instruction_sampling]
             ],
@@ -231,10 +248,16 @@ class InstructionGenerator(GeneratorStep):
             weights=self.system_prompt_weights,
         )
 
+    def _banned(self) -> tuple[int, ...]:
+        """Return the tokens that no user turn may begin with."""
+        if not self.ban_markdown_start:
+            return ()
+        self.llm.require(["first_token_not"])
+        return self.llm.tokens_matching(MARKDOWN_OPENER)
+
     def _failed_row(self, row: int, error: Exception) -> Row:
-        """Return a row that the engine failed to write; the first failure is told in full."""
-        if not self._failures:
-            self._logger.error(f"row {row} failed: {type(error).__name__}: {error}")
-        self._failures += 1
+        """Return a row that the engine failed to write."""
         assert self._writer is not None
+        assert self._failures is not None
+        self._failures.note(row, error)
         return self._writer.fail(row)

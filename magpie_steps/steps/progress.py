@@ -13,9 +13,9 @@ def _tell_nobody(line: str) -> None:
     """Drop a line."""
 
 
-def _no_tokens() -> int:
-    """Return that no tokens were generated."""
-    return 0
+def _no_work(seconds: float) -> list[str]:
+    """Return that nothing is known of the work behind the rows."""
+    return []
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class Progress:
     Attributes:
         total: Rows that the step will write, 0 if unknown.
         tell: Takes a line of text.
-        tokens: Returns how many tokens the engine has generated, those of rejected attempts too.
+        work: Takes the seconds since the start and returns what to say of the model's work.
         every_seconds: Least time between two lines.
         clock: Returns seconds; only differences count.
         rows: Rows that are finished.
@@ -35,7 +35,7 @@ class Progress:
 
     total: int = 0
     tell: Callable[[str], None] = _tell_nobody
-    tokens: Callable[[], int] = _no_tokens
+    work: Callable[[float], Sequence[str]] = _no_work
     every_seconds: float = 5.0
     clock: Callable[[], float] = time.monotonic
     rows: int = 0
@@ -74,7 +74,7 @@ class Progress:
             f"{self.rows}{of} rows",
             f"kept {self.kept}",
             f"rejected attempts {self.rejected.total()}" + (f" ({rejected})" if rejected else ""),
-            f"{self.tokens() / seconds:.0f} tokens/s",
+            *self.work(seconds),
         ]
         if self.total and self.rows:
             left = (self.total - self.rows) * seconds / self.rows

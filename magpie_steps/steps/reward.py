@@ -112,13 +112,16 @@ class RewardScorer(Step):
         """Load the reward model."""
         super().load()
         self.reward_model.load()
-        self._progress = Progress(0, self._logger.info, lambda: self.reward_model.tokens_read)
+        self._progress = Progress(0, self._logger.info, self._work)
 
     def unload(self) -> None:
         """Let go of the reward model."""
         self._progress = None
         self.reward_model.unload()
         super().unload()
+
+    def _work(self, seconds: float) -> list[str]:
+        return [f"{self.reward_model.tokens_read / seconds:,.0f} tokens/s"]
 
     def process(self, inputs: StepInput) -> "StepOutput":
         """Yield the rows with their rewards, in order.

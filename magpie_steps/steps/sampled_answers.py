@@ -1,7 +1,8 @@
 """How does a row get several responses to one instruction?
 
-All of them are asked for at once, so that an engine computes their prompt once; each has a seed of
-its own. A rejected one is left out and counted, not tried again.
+All of them are asked for at once, so that an engine computes their prompt once; their seeds follow
+one another, so that a server can be sent one request for all. A rejected one is left out and
+counted, not tried again.
 """
 
 from magpie_steps import reasons, seeds
@@ -34,7 +35,7 @@ class ResponsesWriter:
         self._engine = engine
         self._role = role
         self._seed = seed
-        self._attempts = range(num_responses)
+        self._num_responses = num_responses
         self._progress = progress
 
     async def write(self, row: Row) -> Row:
@@ -43,7 +44,8 @@ class ResponsesWriter:
         if reason:
             return self.drop(row, reason)
         number = row_number(row, prompt)
-        drawn = [seeds.call_seed(self._seed, number, RESPONSES, 0, i) for i in self._attempts]
+        first = seeds.call_seed(self._seed, number, RESPONSES, 0, 0)
+        drawn = [(first + i) % seeds.SEEDS for i in range(self._num_responses)]
         try:
             answers = await respond_all(self._engine, prompt, self._role, drawn)
         except REFUSALS as error:

@@ -5,6 +5,7 @@ distilabel's own ``RuntimeParameter`` they carry their bounds and take no None, 
 value is refused where it is given.
 """
 
+from dataclasses import replace
 from typing import Annotated, TypeVar
 
 from distilabel.mixins.runtime_parameters import (
@@ -20,6 +21,7 @@ from magpie_steps.templates import PreQueryTemplate
 T = TypeVar("T")
 Tunable = Annotated[T, RUNTIME]
 Count = Annotated[int, Field(ge=1), RUNTIME]
+MaxInFlight = Count | None  # distilabel sees that it may be left out by the None beside the mark
 Seed = Annotated[int, Field(ge=0), RUNTIME]
 Margin = Annotated[float, Field(ge=0.0, allow_inf_nan=False), RUNTIME]
 
@@ -77,10 +79,17 @@ class SamplingSettings(RuntimeParametersMixin, BaseModel):
             "max_new_tokens": self.max_new_tokens,
         }
 
-    def role_of_users(self, template: PreQueryTemplate, *, stop_on_newline: bool) -> Role:
+    def role_of_users(
+        self,
+        template: PreQueryTemplate,
+        *,
+        stop_on_newline: bool,
+        first_token_not: tuple[int, ...] = (),
+    ) -> Role:
         """Return how a model with this template writes user turns."""
         stops = tuple(template.stop_strings) + (("\n",) if stop_on_newline else ())
-        return Role(self.sampling(tuple(template.stop_token_ids), stops), self.columns())
+        sampling = self.sampling(tuple(template.stop_token_ids), stops)
+        return Role(replace(sampling, first_token_not=first_token_not), self.columns())
 
 
 class WeightedSampling(SamplingSettings):

@@ -17,6 +17,7 @@ from distilabel.constants import LAST_BATCH_SENT_FLAG
 from distilabel.exceptions import DistilabelOfflineBatchGenerationNotFinishedException
 from distilabel.pipeline.step_wrapper import _StepWrapper
 
+from magpie_steps.engines.base import EngineLostError
 from magpie_steps.supervision.messages import (
     FAILED_ROW,
     NOTE,
@@ -163,6 +164,8 @@ class SafeStepWrapper(_StepWrapper):
             return self._call(data)
         except DistilabelOfflineBatchGenerationNotFinishedException as error:
             raise _failed("process", error, "its answers are not ready yet; run again") from error
+        except EngineLostError as error:
+            raise _failed("process", error) from error
         except Exception as error:
             if self.step.is_global or not data[0]:
                 raise _failed("process", error) from error
@@ -187,6 +190,8 @@ class SafeStepWrapper(_StepWrapper):
             try:
                 done.extend(self._call([[row] for row in item]))
                 in_a_row = 0
+            except EngineLostError as error:
+                raise _failed("process", error) from error
             except Exception as error:
                 failed, in_a_row, example = failed + 1, in_a_row + 1, error
                 if in_a_row >= MAX_FAILURES_IN_A_ROW:

