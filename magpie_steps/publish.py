@@ -16,9 +16,10 @@ import yaml
 
 from magpie_steps import columns, shards
 from magpie_steps.conversation import count_turns, turn_columns
+from magpie_steps.effort import Effort
 from magpie_steps.exports import check_exports, config, usage, write_exports
 from magpie_steps.provenance import versions
-from magpie_steps.summary import Summary, beyond_first_turns, replayed
+from magpie_steps.summary import Summary, beyond_first_turns, replayed, timed
 
 _SIZES = (
     (10**3, "n<1K"),
@@ -40,9 +41,10 @@ class RunRecord:
         model: The model that wrote the rows.
         settings: What was asked for; the same settings give the same rows.
         template: The pre-query template's text.
-        seconds: How long this run took.
+        effort: What this run took.
+        engines: What each of its engines reported.
+        completions_of_all_runs: Model calls of all runs with this run's journal.
         versions: Versions by package name, by default those that are installed.
-        completions: Model calls that this run "generated", and "all_runs" with its journal did.
         license: The dataset's licence as a Hub identifier, None to leave it open.
         generator: What wrote the folder, for the card.
     """
@@ -51,9 +53,10 @@ class RunRecord:
     model: str
     settings: Mapping[str, Any]
     template: str
-    seconds: float
+    effort: Effort
+    engines: Sequence[Mapping[str, Any]] = ()
+    completions_of_all_runs: int = 0
     versions: Mapping[str, str] = field(default_factory=versions)
-    completions: Mapping[str, int] = field(default_factory=dict)
     license: str | None = None
     generator: str = "magpie-steps"
 
@@ -133,7 +136,8 @@ def check_folder(folder: Path) -> None:
 
 def run_json(summary: Summary, record: RunRecord) -> str:
     """Return the text of ``run.json``."""
-    per_second = summary.generated / record.seconds if record.seconds > 0 else 0.0
+    effort = record.effort
+    per_second = summary.generated / effort.seconds if effort.seconds > 0 else 0.0
     content = {
         "title": record.title,
         "model": record.model,
@@ -142,19 +146,17 @@ def run_json(summary: Summary, record: RunRecord) -> str:
         "settings": dict(record.settings),
         "pre_query_template": record.template,
         "counts": summary.as_dict(),
-        "completions": _completions(summary, record),
-        "seconds": round(record.seconds, 3),
+        "completions": {
+            "generated": effort.completions,
+            "replayed": replayed(summary, effort.completions),
+            "all_runs": record.completions_of_all_runs,
+        },
+        "seconds": round(effort.seconds, 3),
         "rows_per_second": round(per_second, 3),
+        "effort": effort.as_dict(summary.kept),
+        "engines": [dict(engine) for engine in record.engines],
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _completions(summary: Summary, record: RunRecord) -> dict[str, int]:
-    """Return the run's model calls; those that it did not generate came from the journal."""
-    known = dict(record.completions)
-    if "generated" in known:
-        known["replayed"] = replayed(summary, known["generated"])
-    return known
 
 
 def card(
@@ -183,6 +185,7 @@ def card(
         f"## How it was generated\n\n{_settings_table(record)}",
         f"The pre-query template:\n\n{_fenced(record.template)}",
         f"## Counts\n\n{_counts_table(summary)}",
+        f"## What it took\n\n{_effort_table(summary, record.effort)}",
         f"## Columns\n\n{_columns_table(names)}",
     ]
     if sample is not None:
@@ -239,6 +242,13 @@ def _counts_table(summary: Summary) -> str:
         ["instruction tokens", str(summary.instruction_tokens)],
         ["response tokens", str(summary.response_tokens)],
     ]
+    return columns.markdown(lines)
+
+
+def _effort_table(summary: Summary, effort: Effort) -> str:
+    """Return the last run's work; what an earlier run had generated cost it nothing."""
+    lines = [["", "the run that finished it"], ["---", "---:"]]
+    lines += [[name, value] for name, value in timed(summary, effort)]
     return columns.markdown(lines)
 
 

@@ -6,8 +6,8 @@ Every file is written beside its place and renamed into it, so a reader never me
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from magpie_steps.columns import ColumnType
 
 ROWS_PER_FILE = 100_000
 """Rows per parquet file; a Hub viewer reads files of up to some hundred megabytes well."""
+
+ROWS_PER_GROUP = 10_000
+"""Rows that are in memory at once; a file holds a multiple of them."""
 
 _SHARD = re.compile(r"train-\d{5}-of-\d{5}\.parquet")
 
@@ -29,18 +32,17 @@ def write_shards(
         rows: The rows, taken one by one; what `types` does not name is left out.
         types: Every column's type, in the files' order.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     schema = arrow_schema(types)
     scratch = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        source, files = iter(rows), 0
         # A file's number of rows is known at its end, the number of files at the very end.
-        while (part := [dict(row) for row in islice(source, ROWS_PER_FILE)]) or not files:
-            pq.write_table(pa.Table.from_pylist(part, schema=schema), scratch / str(files))
+        size = min(ROWS_PER_GROUP, ROWS_PER_FILE)
+        groups, files = _groups(rows, size), 0
+        while (first := next(groups, None)) is not None or not files:
+            rest = islice(groups, ROWS_PER_FILE // size - 1)
+            _write_file(scratch / str(files), chain([first or []], rest), schema)
             files += 1
         folder.mkdir(parents=True, exist_ok=True)
         names = [f"train-{number:05d}-of-{files:05d}.parquet" for number in range(files)]
@@ -49,6 +51,21 @@ def write_shards(
     finally:
         shutil.rmtree(scratch)
     remove_shards(folder, keep=names)
+
+
+def _groups(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    source = iter(rows)
+    while part := [dict(row) for row in islice(source, size)]:
+        yield part
+
+
+def _write_file(path: Path, groups: Iterable[list[dict[str, Any]]], schema: Any) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(path, schema) as writer:
+        for group in groups:
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
 
 def remove_shards(folder: Path, keep: Iterable[str] = ()) -> None:

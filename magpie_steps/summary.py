@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from math import fsum, isfinite, nan
 from typing import Any
 
+from magpie_steps.effort import Effort
 from magpie_steps.reasons import ENGINE_ERROR, PROMPT_TOO_LONG
 
 
@@ -191,22 +192,37 @@ def _mix(summary: Summary, asked: Mapping[str, float]) -> list[tuple[str, str]]:
     ]
 
 
-def timed(summary: Summary, seconds: float, completions: int, tokens: int) -> list[tuple[str, str]]:
-    """Return the work as lines of a `table`.
-
-    Args:
-        summary: The rows' counts.
-        seconds: How long the run took.
-        completions: Completions that the run generated; the rows' others were replayed.
-        tokens: Tokens that it generated, those of rejected attempts too.
-    """
-    per_second = 1 / seconds if seconds > 0 else 0.0
-    rows = summary.generated * per_second
+def timed(summary: Summary, effort: Effort) -> list[tuple[str, str]]:
+    """Return what the rows took as lines of a `table`."""
+    rows = summary.generated / effort.seconds if effort.seconds > 0 else 0.0
     return [
-        ("completions generated", f"{completions:,}"),
-        ("completions replayed", f"{replayed(summary, completions):,}"),
-        ("time", duration(seconds)),
-        ("speed", f"{rows:,.1f} rows/s, {tokens * per_second:,.0f} tokens/s"),
+        ("completions generated", f"{effort.completions:,}"),
+        ("completions replayed", f"{replayed(summary, effort.completions):,}"),
+        *engines_at_work(effort),
+        *costs(summary, effort),
+        ("time", duration(effort.seconds)),
+        ("speed", f"{rows:,.1f} rows/s, {effort.tokens_per_second:,.0f} tokens/s"),
+    ]
+
+
+def engines_at_work(effort: Effort) -> list[tuple[str, str]]:
+    """Return lines of a `table` about the engines, none if nothing was generated."""
+    if not effort.prompt_tokens:
+        return []
+    cached = f" ({effort.cached_share:.0%} cached)" if effort.cached_tokens else ""
+    return [
+        ("prompt tokens", f"{effort.prompt_tokens:,}{cached}"),
+        ("engine busy", f"{effort.busy_share:.0%}"),
+        *([("requests sent again", f"{effort.retries:,}")] if effort.retries else []),
+    ]
+
+
+def costs(summary: Summary, effort: Effort) -> list[tuple[str, str]]:
+    """Return lines of a `table` about what a thousand kept rows cost."""
+    names = {"cpu_seconds": "CPU time", "gpu_seconds": "GPU time"}
+    return [
+        (f"{names[name]} per 1,000 kept rows", duration(value))
+        for name, value in effort.per_thousand(summary.kept).items()
     ]
 
 
