@@ -14,6 +14,8 @@ from typing import Any
 from distilabel.steps import GeneratorStep, GlobalStep, Step, StepInput
 from pydantic import Field, PrivateAttr
 
+from magpie_steps.engines.base import EngineLostError
+
 
 class Numbers(GeneratorStep):
     """Rows 0, 1, 2 ... with a text."""
@@ -185,6 +187,20 @@ class Filter(Step):
 
     def process(self, inputs: StepInput) -> Any:
         yield [row for row in inputs if row["n"] < self.below]
+
+
+class LosesItsEngine(Plus):
+    """Fails on every whole batch, and finds its engine gone at one row."""
+
+    def process(self, inputs: StepInput) -> Any:
+        if len(inputs) > 1:
+            raise RuntimeError("too many at once")
+        yield from super().process(inputs)
+
+    def value(self, row: dict[str, Any]) -> Any:
+        if row["n"] == 3:
+            raise EngineLostError("the engine's process has ended")
+        return super().value(row)
 
 
 class YieldsTwice(Plus):

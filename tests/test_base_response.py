@@ -212,7 +212,7 @@ def test_rows_depend_neither_on_batches_nor_on_neighbours():
     _, wanted = answer(rows, script, **settings)
     assert len({row["base_response"] for row in wanted}) == 12
     for window in (1, 4, 100):
-        assert answer(rows, script, rows_in_flight=window, **settings)[1] == wanted
+        assert answer(rows, script, max_in_flight=window, **settings)[1] == wanted
     for row, whole in zip(rows, wanted, strict=True):
         assert answer([row], script, **settings)[1] == [whole]
     assert answer(rows, script, sampling={"temperature": 1.0}, seed=6)[1] != wanted
@@ -226,7 +226,7 @@ def test_rows_depend_neither_on_batches_nor_on_neighbours():
         {"sampling": {"temperature": -1}},
         {"sampling": {"stop": "x"}},
         {"input_batch_size": 0},
-        {"rows_in_flight": 0},
+        {"max_in_flight": 0},
         {"seed": -1},
     ],
 )

@@ -43,7 +43,7 @@ def test_a_draw_depends_on_seed_and_row_alone():
     mix = as_settings(AIR_MIX)
     fields = {"instruction_mix": mix, "system_prompts": {"a": "One.", "b": "Two."}}
     _, rows = generate(num_rows=30, **fields)
-    _, other = generate(num_rows=12, batch_size=5, rows_in_flight=1, **fields)
+    _, other = generate(num_rows=12, batch_size=5, max_in_flight=1, **fields)
     assert rows[:12] == other
     _, moved = generate(num_rows=30, seed=1, **fields)
     assert [r["gen_input_configs"] for r in moved] != [r["gen_input_configs"] for r in rows]

@@ -10,6 +10,7 @@ import pytest
 
 import magpie_steps
 from magpie_steps import readme, reasons
+from magpie_steps.effort import Effort
 from magpie_steps.summary import counted, summarise, table, timed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,8 +54,8 @@ def test_every_public_name_has_a_row():
 
 
 def test_shown_commands_exist():
-    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
-    shown = set(re.findall(r"(?:^|`)make ([a-z]+)\b", README, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    shown = set(re.findall(r"(?:^|`)make ([a-z-]+)\b", README, re.MULTILINE))
     assert {"demo", "test"} <= shown <= targets
     scripts = set(re.findall(r"python ((?:pipelines|benchmarks)/\S+\.py)", README))
     assert scripts
@@ -72,8 +73,9 @@ def test_shown_output_is_what_the_pipeline_prints():
     """Figures differ between machines, so names and their order are compared."""
     shown = [line for line in part("demo").splitlines() if re.match(r"[a-z ]", line)]
     names = [re.split(r"\s{2,}", line.rstrip())[0] for line in shown if "load_dataset" not in line]
-    summary = summarise([])
-    printed = table([*counted(summary), *timed(summary, 1.0, 0, 0)]).splitlines()
+    summary = summarise([{"keep": True, "drop_reason": ""}])
+    effort = Effort(seconds=1.0, cpu_seconds=1.0, prompt_tokens=1)
+    printed = table([*counted(summary), *timed(summary, effort)]).splitlines()
     always = [re.split(r"\s{2,}", line)[0] for line in printed]
     assert [name for name in names if name] == always
     words = re.findall(r"^  (\w+)", "\n".join(shown), re.MULTILINE)

@@ -4,9 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from completions_server import running
+
+from magpie_steps.embedded import model_path
+from magpie_steps.engines.transformers import TransformersEngine
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path for path in (ROOT / "pipelines").glob("*.py"))
@@ -66,3 +71,45 @@ def test_topics_that_were_asked_for_stand_beside_those_that_came(tmp_path):
     assert "a system prompt that names a topic" in card
     assert "follow-ups that belong" in card
     assert (tmp_path / "out" / "sft").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--engine", "completions"], "give its address, such as --base-url"),
+        (
+            ["--engine", "transformers", "--base-url", "http://localhost:1/v1"],
+            "--base-url is for --engine completions, not for transformers",
+        ),
+        *(
+            []
+            if find_spec("vllm")
+            else [(["--engine", name], "needs vLLM: pip install") for name in ("vllm", "server")]
+        ),
+    ],
+)
+def test_an_engine_that_cannot_work_is_one_line_before_anything_starts(arguments, says, tmp_path):
+    done = run(ROOT / "pipelines" / "magpie_pro.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dataset_comes_from_a_server_that_is_there(tmp_path):
+    """The card tells what it took, as far as the server says."""
+    model = TransformersEngine(model=str(model_path("tiny-instruct")))
+    model.load()
+    script = ROOT / "pipelines" / "magpie_pro.py"
+    with running(model) as server:
+        arguments = ["--base-url", server.url, "--num-rows", 20, "--output-dir", "out"]
+        done = run(script, *arguments, cwd=tmp_path)
+    model.unload()
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    (engine,) = content["engines"]
+    assert engine["generated"] == content["completions"]["generated"] >= 40
+    assert engine["prompt_tokens"] == content["effort"]["prompt_tokens"] > 100
+    assert 0 < content["effort"]["busy_share"] <= 1
+    assert content["effort"]["cpu_seconds_per_1000_kept_rows"] > 0
+    assert "engine busy" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")

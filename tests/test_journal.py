@@ -13,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from magpie_steps.engines.journal import SCHEMA_VERSION, Journal, JournalError, Record
+from magpie_steps.engines.base import Sampling
+from magpie_steps.engines.journal import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    Journal,
+    JournalError,
+    Record,
+)
+from magpie_steps.engines.scripted import ScriptedEngine
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +44,25 @@ async def main(path, first):
 
 asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
+
+VERSION_1 = f"""
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, started REAL NOT NULL,
+    generated INTEGER NOT NULL DEFAULT 0, completion_tokens INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE completions (
+    key BLOB NOT NULL UNIQUE, run INTEGER NOT NULL, text TEXT NOT NULL, token_ids BLOB NOT NULL,
+    finish_reason TEXT NOT NULL, stop_reason TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL
+);
+INSERT INTO runs VALUES (1, 'old', 1.5, 2, 4);
+INSERT INTO completions VALUES
+    (CAST('{1:032d}' AS BLOB), 1, 'old text', X'0700000008000000', 'stop', '8', 5, 2),
+    (CAST('{2:032d}' AS BLOB), 1, 'cut', X'0900000007000000', 'length', 'null', 5, 2);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = 1;
+"""
+"""A journal as the first version wrote it, with two completions."""
 
 
 def record_of(number: int) -> Record:
@@ -307,3 +334,191 @@ def test_a_journal_that_cannot_be_written_says_so_at_the_next_record(path: Path)
     assert again.lookup(key_of(0)) == record_of(0)
     assert again.lookup(key_of(1)) is None
     again.close()
+
+
+# What engines say of their work
+
+
+def version_1(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(path)
+    database.executescript(VERSION_1)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.close()
+    return path
+
+
+def user_version(path: Path) -> int:
+    database = sqlite3.connect(path)
+    found: int = database.execute("PRAGMA user_version").fetchone()[0]
+    database.close()
+    return found
+
+
+def write(engine: ScriptedEngine, path: Path, seeds: range) -> None:
+    async def main() -> None:
+        for seed in seeds:
+            await engine.complete((0, 1), Sampling(seed=seed))
+
+    engine.use_journal(path)
+    engine.load()
+    asyncio.run(main())
+    engine.unload()
+
+
+def tokens_in(path: Path) -> int:
+    journal = Journal(path)
+    found = journal.counts()["completion_tokens"]
+    journal.close()
+    return found
+
+
+def reports_in(path: Path) -> list[tuple[int, str, dict[str, object]]]:
+    journal = Journal(path)
+    found = journal.reports()
+    journal.close()
+    return found
+
+
+def test_reports_come_back_in_order_with_their_numbers(path: Path) -> None:
+    journal = Journal(path, run_id="a")
+    assert journal.reports() == []
+    journal.report("first", {"generated": 3, "busy_share": 0.5})
+    other = Journal(path, run_id="b")
+    other.report("second é", {})
+    other.close()
+    journal.report("first", {"generated": 4, "inner": {"list": [1, None]}})
+    wanted = [
+        (1, "first", {"generated": 3, "busy_share": 0.5}),
+        (2, "second é", {}),
+        (3, "first", {"generated": 4, "inner": {"list": [1, None]}}),
+    ]
+    assert journal.reports() == journal.reports(after=0) == wanted
+    assert journal.reports(after=1) == wanted[1:]
+    assert journal.reports(after=3) == []
+    journal.close()
+    assert reports_in(path) == wanted
+
+
+def test_a_report_leaves_completions_and_counts_alone(path: Path) -> None:
+    journal = Journal(path)
+
+    async def main() -> None:
+        journal.record(key_of(1), record_of(1))
+        journal.report("model", {"generated": 1})
+        journal.record(key_of(2), record_of(2))
+
+    asyncio.run(main())
+    assert journal.counts()["completions"] == journal.counts()["generated"] == 2
+    assert journal.counts()["runs"] == 1
+    journal.close()
+
+
+def test_a_report_that_cannot_be_kept_raises_nothing(path: Path) -> None:
+    """It is written when an engine is unloaded, which must not fail on a full disk."""
+    journal = Journal(path)
+    journal.record(key_of(0), record_of(0))
+    assert journal._database is not None
+    pages = journal._database.execute("PRAGMA page_count").fetchone()[0]
+    journal._database.execute(f"PRAGMA max_page_count = {pages}")
+    journal.report("model", {"text": "x" * 100_000})
+    assert journal.lookup(key_of(0)) == record_of(0)
+    journal.close()
+    journal.report("model", {"generated": 1})
+    with pytest.raises(JournalError, match="is closed"):
+        journal.reports()
+    assert reports_in(path) == []
+
+
+def test_a_journal_of_the_first_version_goes_on(path: Path) -> None:
+    """It had no reports; its completions are kept, and replayed."""
+    journal = Journal(version_1(path), run_id="new")
+    assert user_version(path) == SCHEMA_VERSION == 2
+    assert journal.lookup(key_of(1)) == ("old text", (7, 8), "stop", 8, 5, 2)
+    assert journal.lookup(key_of(2)) == ("cut", (9, 7), "length", None, 5, 2)
+    assert journal.reports() == []
+    journal.record(key_of(3), record_of(3))
+    journal.report("model", {"generated": 1})
+    assert journal.counts() == {
+        "completions": 3,
+        "generated": 3,
+        "generated_this_run": 1,
+        "completion_tokens": 7,
+        "runs": 2,
+    }
+    journal.close()
+    again = Journal(path)
+    assert again.lookup(key_of(1)) == ("old text", (7, 8), "stop", 8, 5, 2)
+    assert again.lookup(key_of(3)) == record_of(3)
+    assert again.reports() == [(1, "model", {"generated": 1})]
+    again.close()
+
+
+def test_processes_that_open_a_journal_of_the_first_version_at_once_agree_on_it(
+    tmp_path: Path,
+) -> None:
+    """As the steps of a pipeline do, after an update in mid-run."""
+    code = """
+import sys, time
+from pathlib import Path
+from magpie_steps.engines.journal import Journal
+
+start = float(sys.argv[1])
+for i in range(40):
+    time.sleep(max(0.0, start + i * 0.01 - time.time()))
+    journal = Journal(Path(sys.argv[2]) / f"{i}.sqlite")
+    journal.report(sys.argv[3], {"number": i})
+    assert journal.lookup(b"%032d" % 1)[0] == "old text"
+    journal.close()
+"""
+    for i in range(40):
+        version_1(tmp_path / f"{i}.sqlite")
+    command = [sys.executable, "-c", code, str(time.time() + 1.5), str(tmp_path)]
+    openers = [
+        subprocess.Popen([*command, name], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for name in ("a", "b", "c")
+    ]
+    assert [opener.communicate()[1] for opener in openers] == ["", "", ""]
+    for i in range(40):
+        found = reports_in(tmp_path / f"{i}.sqlite")
+        assert sorted(name for _, name, _ in found) == ["a", "b", "c"]
+        assert [number for number, _, _ in found] == [1, 2, 3]
+
+
+def test_an_engine_reports_what_it_did_when_it_is_unloaded(path: Path) -> None:
+    engine = ScriptedEngine()
+    write(engine, path, range(5))
+    engine.unload()  # says nothing twice
+    ((number, model, content),) = reports_in(path)
+    assert (number, model) == (1, "scripted")
+    assert content == engine.stats.as_dict()
+    assert (content["generated"], content["replayed"], content["failed"]) == (5, 0, 0)
+    assert content["completion_tokens"] == tokens_in(path) > 5
+    assert content["prompt_tokens"] == 10
+    assert content["capacity"] == engine.capacity
+    assert set(content) >= {"seconds", "busy_share", "cached_tokens", "retries"}
+
+
+def test_each_engine_of_a_run_reports_and_each_run_anew(path: Path) -> None:
+    write(ScriptedEngine(), path, range(3))
+    write(ScriptedEngine(seed=1), path, range(4))
+    write(ScriptedEngine(), path, range(4))
+    counts = [(c["generated"], c["replayed"]) for _, _, c in reports_in(path)]
+    assert counts == [(3, 0), (4, 0), (1, 3)]
+
+
+def test_an_engine_that_only_replayed_says_so_and_an_idle_one_nothing(path: Path) -> None:
+    write(ScriptedEngine(), path, range(3))
+    write(ScriptedEngine(), path, range(3))
+    write(ScriptedEngine(), path, range(0))
+    counts = [(c["generated"], c["replayed"]) for _, _, c in reports_in(path)]
+    assert counts == [(3, 0), (0, 3)]
+
+
+def test_failures_are_reported_too(path: Path) -> None:
+    engine = ScriptedEngine(failure_fraction=1.0)
+    with pytest.raises(RuntimeError, match="as it was told to"):
+        write(engine, path, range(1))
+    engine.unload()
+    ((_, _, content),) = reports_in(path)
+    assert (content["generated"], content["failed"]) == (0, 1)

@@ -11,7 +11,7 @@ def test_versions_name_what_can_change_a_row():
 
 
 def test_no_journal_means_nothing_generated(tmp_path):
-    assert generated_so_far(tmp_path / "journal.sqlite") == Work(0, 0)
+    assert generated_so_far(tmp_path / "journal.sqlite") == Work()
     assert not (tmp_path / "journal.sqlite").exists()
 
 
@@ -24,3 +24,18 @@ def test_generated_completions_are_counted_over_all_runs(tmp_path):
         journal.close()
     assert generated_so_far(path) == Work(3, 6)
     assert generated_so_far(path).since(Work(1, 2)) == Work(2, 4)
+
+
+def test_what_engines_report_is_read_for_this_run_alone(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    for run in ("one", "two"):
+        journal = Journal(path, run_id=run)
+        journal.report("m", {"retries": len(run)})
+        journal.report("n", {"retries": 0})
+        journal.close()
+        if run == "one":
+            before = generated_so_far(path)
+    assert generated_so_far(path).since(before).engines == (
+        {"model": "m", "retries": 3},
+        {"model": "n", "retries": 0},
+    )

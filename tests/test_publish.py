@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from magpie_steps import columns, publish, shards
+from magpie_steps.effort import Effort
 from magpie_steps.publish import RunRecord, card, size_category, write_repository
 from magpie_steps.summary import summarise
 
@@ -38,7 +39,7 @@ def record(**changes):
             "settings": {"seed": 0, "instruction_temperature": 1.0},
             "template": "<|bos|>user\n",
             "versions": {"magpie-steps": "0.1.0"},
-            "seconds": 2.0,
+            "effort": Effort(seconds=2.0),
             **changes,
         }
     )
@@ -205,15 +206,54 @@ def test_generated_text_cannot_break_the_card():
     assert fence is None
     prose = [re.sub(r"`[^`]*`", "", line) for line in outside]
     headings = [line for line in prose if line.startswith("#")]
-    assert len(headings) == 6
+    assert len(headings) == 7
     assert not any(re.search(r"(?<!\\)<script", line) for line in prose)
 
 
 def test_run_json_is_complete(tmp_path):
-    write(tmp_path, [row(0), row(1)], completions={"generated": 3})
+    effort = Effort(
+        seconds=2.0,
+        cpu_seconds=3.0,
+        gpu_seconds=4.0,
+        completions=3,
+        prompt_tokens=40,
+        cached_tokens=10,
+        completion_tokens=60,
+        retries=1,
+        busy_share=0.75,
+    )
+    engines = [{"model": "m", "busy_share": 0.75}]
+    changes = {"effort": effort, "engines": engines, "completions_of_all_runs": 7}
+    write(tmp_path, [row(0), row(1)], **changes)
     content = json.loads((tmp_path / "run.json").read_text())
     assert content["counts"]["generated"] == 2
-    assert content["completions"] == {"generated": 3, "replayed": 0}
+    assert content["completions"] == {"generated": 3, "replayed": 0, "all_runs": 7}
+    assert content["engines"] == engines
+    assert content["effort"] == {
+        "seconds": 2.0,
+        "cpu_seconds": 3.0,
+        "gpu_seconds": 4.0,
+        "completions": 3,
+        "prompt_tokens": 40,
+        "cached_tokens": 10,
+        "completion_tokens": 60,
+        "retries": 1,
+        "busy_share": 0.75,
+        "cached_share": 0.25,
+        "tokens_per_second": 30.0,
+        "cpu_seconds_per_1000_kept_rows": 1500.0,
+        "gpu_seconds_per_1000_kept_rows": 2000.0,
+    }
+    card = (tmp_path / "README.md").read_text()
+    for line in (
+        "| prompt tokens | 40 (25% cached) |",
+        "| engine busy | 75% |",
+        "| requests sent again | 1 |",
+        "| CPU time per 1,000 kept rows | 25 min 00 s |",
+        "| GPU time per 1,000 kept rows | 33 min 20 s |",
+        "| speed | 1.0 rows/s, 30 tokens/s |",
+    ):
+        assert line in card
     assert content["settings"]["seed"] == 0
     assert content["versions"] == {"magpie-steps": "0.1.0"}
     assert content["rows_per_second"] == 1.0

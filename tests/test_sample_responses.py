@@ -153,7 +153,7 @@ def test_answers_depend_neither_on_batches_nor_on_neighbours_nor_on_their_number
     texts = [text for row in wanted for text in row["responses"]]
     assert len(set(texts)) == 9 * 5
     for window in (1, 4, 100):
-        assert sample(rows, seed=5, rows_in_flight=window)[1] == wanted
+        assert sample(rows, seed=5, max_in_flight=window)[1] == wanted
     for row, whole in zip(rows, wanted, strict=True):
         assert sample([row], seed=5)[1] == [whole]
         (fewer,) = sample([row], seed=5, num_responses=3)[1]
@@ -178,7 +178,7 @@ def test_none_of_them_repeats_the_single_response_of_the_same_settings():
         {"sampling": {"temperature": 0}},
         {"sampling": {"top_p": 0}},
         {"input_batch_size": 0},
-        {"rows_in_flight": 0},
+        {"max_in_flight": 0},
         {"seed": -1},
     ],
 )

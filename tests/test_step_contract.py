@@ -37,8 +37,9 @@ OTHER_SETTINGS = {
     "seed": 3,
     "num_responses": 3,
     "prompt_style": "raw",
-    "rows_in_flight": 7,
+    "max_in_flight": 7,
     "max_attempts": 2,
+    "ban_markdown_start": True,
     "response_sampling": {"temperature": 0.3},
     "sampling": {"temperature": 0.3},
     "reward_model": {"score_index": 1, "trust_remote_code": True},
@@ -194,7 +195,7 @@ def test_runtime_parameters_reach_the_step_however_deep(kind):
     pipeline = line(kind)
     step = last_step(pipeline)
     parameters = {
-        "rows_in_flight": 5,
+        "max_in_flight": 5,
         "input_batch_size": 6,
         "response_sampling": {"temperature": 0.4},
         "instruction_sampling": {"top_p": 0.8},
@@ -204,7 +205,7 @@ def test_runtime_parameters_reach_the_step_however_deep(kind):
     }
     known = {name: value for name, value in parameters.items() if name in kind.model_fields}
     pipeline._set_runtime_parameters({step.name: known})
-    for name in {"rows_in_flight", "input_batch_size", "min_margin", "drop_system"} & set(known):
+    for name in {"max_in_flight", "input_batch_size", "min_margin", "drop_system"} & set(known):
         assert getattr(step, name) == known[name]
     if "response_sampling" in known:
         assert step.response_sampling.temperature == 0.4

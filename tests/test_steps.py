@@ -6,9 +6,19 @@ import threading
 
 import pytest
 from pydantic import ValidationError
-from told_engine import USER_HEADER, ToldEngine, question_and_answer
+from told_engine import (
+    USER_HEADER,
+    BlindEngine,
+    DisobedientEngine,
+    ObedientEngine,
+    ToldEngine,
+    question_and_answer,
+)
 
 from magpie_steps import columns, prompts, reasons
+from magpie_steps.decoding import MARKDOWN_OPENER
+from magpie_steps.engines.base import UnsupportedSamplingError
+from magpie_steps.engines.scripted import ScriptedEngine
 from magpie_steps.sanitize import sanitize_instruction
 from magpie_steps.steps.conversation import ConversationGenerator
 from magpie_steps.steps.instruction import InstructionGenerator
@@ -94,8 +104,8 @@ def test_rows_depend_neither_on_batches_nor_on_the_offset(kind):
         )
 
     wanted = rows_of(step())
-    for batch_size, rows_in_flight in itertools.product((1, 5, 12, 50), (1, 3, 100)):
-        found = rows_of(step(batch_size=batch_size, rows_in_flight=rows_in_flight))
+    for batch_size, max_in_flight in itertools.product((1, 5, 12, 50), (1, 3, 100)):
+        found = rows_of(step(batch_size=batch_size, max_in_flight=max_in_flight))
         assert found == wanted
     for offset in range(12):
         found = batches(step(batch_size=3), offset)
@@ -193,6 +203,78 @@ def test_uuids_follow_from_settings_seed_and_row():
 
     assert uuids() == uuids(batch_size=2)
     assert len({*uuids(), *uuids(seed=1), *uuids(max_chars=99), *uuids(n_turns=2)}) == 12
+
+
+# Markdown
+
+
+def test_user_turns_may_not_begin_with_markdown_if_that_is_asked_for():
+    """Responses may: there a heading is no bad habit."""
+    step = ConversationGenerator(
+        name="step", llm=ObedientEngine(), num_rows=2, n_turns=2, ban_markdown_start=True
+    )
+    step.load()
+    banned = step.llm.tokens_matching(MARKDOWN_OPENER)
+    assert "#" in [step.llm.text_of(token) for token in banned]
+    ((rows, _),) = step.process()
+    step.unload()
+    assert [row["turns"] for row in rows] == [2, 2]
+    assert len(step.llm.asked) == 8
+    for prompt, sampling in step.llm.asked:
+        assert sampling.first_token_not == (banned if asks(prompt) else ())
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_every_way_to_sample_instructions_keeps_to_the_ban(kind):
+    mix = {"cool": {"temperature": 0.7}, "hot": {"temperature": 1.2}}
+    step = kind(
+        name="step",
+        llm=ObedientEngine(),
+        num_rows=40,
+        instruction_mix=mix,
+        ban_markdown_start=True,
+    )
+    rows_of(step)
+    asked = [sampling for prompt, sampling in step.llm.asked if asks(prompt)]
+    assert {sampling.temperature for sampling in asked} == {0.7, 1.2}
+    assert all(sampling.first_token_not for sampling in asked)
+
+
+def test_nothing_is_banned_unless_asked_for():
+    step, _ = generate(num_rows=2)
+    assert not any(sampling.constraints for _, sampling in step.llm.asked)
+
+
+def test_a_ban_gives_other_rows_other_ids():
+    def ids(**fields):
+        step = InstructionGenerator(name="step", llm=ObedientEngine(), num_rows=3, **fields)
+        return {row["uuid"] for row in rows_of(step)}
+
+    assert len(ids() | ids(ban_markdown_start=True)) == 6
+    assert ids(ban_markdown_start=False) == ids()
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        (ToldEngine, "ToldEngine with told cannot obey first_token_not; it obeys no constraint"),
+        (DisobedientEngine, "cannot obey first_token_not; it obeys logit_bias. Leave that out"),
+        (BlindEngine, "BlindEngine knows no vocabulary to look for .* in; use an engine that has"),
+    ],
+)
+def test_an_engine_that_cannot_ban_a_first_token_says_so_when_it_is_loaded(engine, message):
+    """Each row asked for it, was refused, and became an `engine_error` row."""
+    step = InstructionGenerator(name="step", llm=engine(), num_rows=3, ban_markdown_start=True)
+    with pytest.raises(UnsupportedSamplingError, match=message):
+        step.load()
+    step.llm.unload()
+
+
+def test_a_dry_run_takes_the_ban():
+    step = ConversationGenerator(
+        name="step", llm=ScriptedEngine(), num_rows=5, ban_markdown_start=True
+    )
+    assert all(row["keep"] for row in rows_of(step))
 
 
 # System prompts
@@ -464,7 +546,7 @@ def test_a_generator_and_a_responder_write_what_the_conversation_generator_write
         (InstructionGenerator, {"num_rows": 0}),
         (InstructionGenerator, {"num_rows": None}),
         (InstructionGenerator, {"batch_size": 0}),
-        (InstructionGenerator, {"rows_in_flight": 0}),
+        (InstructionGenerator, {"max_in_flight": 0}),
         (InstructionGenerator, {"seed": -1}),
         (InstructionGenerator, {"max_attempts": 0}),
         (InstructionGenerator, {"instruction_sampling": {"temperature": -0.1}}),
@@ -494,22 +576,28 @@ def test_processing_before_loading_is_a_clear_error():
 
 def test_progress_says_what_matters_every_few_seconds():
     now, lines = [0.0], []
-    progress = Progress(10, lines.append, lambda: 500, every_seconds=5, clock=lambda: now[0])
+
+    def work(seconds):
+        return [f"{500 / seconds:.0f} tokens/s out", "engine 40% busy"]
+
+    progress = Progress(10, lines.append, work, every_seconds=5, clock=lambda: now[0])
     kept = {"keep": True}
     for second in range(1, 6):
         now[0] = second
         progress.count(kept)
-    assert lines == ["5/10 rows, kept 5, rejected attempts 0, 100 tokens/s, ETA 5.0 s"]
+    assert lines == [
+        "5/10 rows, kept 5, rejected attempts 0, 100 tokens/s out, engine 40% busy, ETA 5.0 s"
+    ]
     now[0] = 10
     dropped = {"keep": False, "drop_reason": "instruction_empty"}
     progress.count(dropped, ["instruction_empty", "instruction_empty"])
     assert lines[1] == (
-        "6/10 rows, kept 5, rejected attempts 2 (instruction_empty 2), 50 tokens/s, ETA 6.7 s"
+        "6/10 rows, kept 5, rejected attempts 2 (instruction_empty 2), 50 tokens/s out,"
+        " engine 40% busy, ETA 6.7 s"
     )
 
 
-def test_progress_without_a_total_has_no_eta():
+def test_progress_without_a_total_or_an_engine_says_neither():
     progress = Progress(0, clock=lambda: 1.0)
     progress.count({"keep": False, "drop_reason": "engine_error"})
-    assert progress.line().startswith("1 rows, kept 0, rejected attempts 1 (engine_error 1)")
-    assert "ETA" not in progress.line()
+    assert progress.line() == "1 rows, kept 0, rejected attempts 1 (engine_error 1)"

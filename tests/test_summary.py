@@ -1,5 +1,6 @@
 import pytest
 
+from magpie_steps.effort import Effort, effort_of
 from magpie_steps.summary import (
     counted,
     duration,
@@ -164,8 +165,40 @@ def test_durations(seconds, text):
 
 def test_tables_are_aligned_and_add_up():
     rows = [row(), row(keep=False, drop_reason="engine_error")]
-    text = table([*counted(summarise(rows)), *timed(summarise(rows), 2.0, 3, 500)])
+    effort = Effort(seconds=2.0, completions=3, completion_tokens=500)
+    text = table([*counted(summarise(rows)), *timed(summarise(rows), effort)])
     assert len({len(line) for line in text.splitlines()}) == 1
     assert "  engine_error " in text
     assert "1.0 rows/s, 250 tokens/s" in text
     assert table([]) == ""
+
+
+def test_effort_adds_up_what_engines_report():
+    """Two steps on one server of two GPUs report it twice; it is held once."""
+    engine = {"model": "m", "gpus": 2, "prompt_tokens": 30, "cached_tokens": 15, "retries": 1}
+    engines = [
+        {**engine, "seconds": 3.0, "busy_share": 1.0},
+        {**engine, "seconds": 1.0, "busy_share": 0.2},
+        {**engine, "model": "base", "gpus": 1, "seconds": 0.0, "busy_share": 0.0},
+    ]
+    effort = effort_of(10.0, 8.0, 5, 70, engines)
+    assert (effort.gpu_seconds, effort.cpu_seconds, effort.seconds) == (30.0, 8.0, 10.0)
+    assert (effort.prompt_tokens, effort.cached_share, effort.retries) == (90, 0.5, 3)
+    assert effort.busy_share == pytest.approx(0.8)
+    assert effort.tokens_per_second == 7.0
+    assert effort.per_thousand(4) == {"cpu_seconds": 2000.0, "gpu_seconds": 7500.0}
+    assert effort_of(0.0, 0.0, 0, 0, []).as_dict(0)["tokens_per_second"] == 0.0
+
+
+def test_effort_lines_show_what_there_is():
+    summary = summarise([row(), row()])
+    bare = dict(timed(summary, Effort(seconds=1.0)))
+    assert set(bare) == {"completions generated", "completions replayed", "time", "speed"}
+    effort = Effort(
+        1.0, cpu_seconds=4.0, gpu_seconds=1.0, prompt_tokens=10, cached_tokens=5, retries=2
+    )
+    full = dict(timed(summary, effort))
+    assert full["prompt tokens"] == "10 (50% cached)"
+    assert full["requests sent again"] == "2"
+    assert full["CPU time per 1,000 kept rows"] == "33 min 20 s"
+    assert full["GPU time per 1,000 kept rows"] == "8 min 20 s"

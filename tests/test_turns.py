@@ -4,6 +4,8 @@ import itertools
 import logging
 
 import pytest
+import tiny_tokenizers
+from pydantic import PrivateAttr
 from told_engine import USER_HEADER, ToldEngine, question_and_answer
 
 from magpie_steps import columns, conversation, reasons
@@ -12,6 +14,7 @@ from magpie_steps.prompts import category_prompts, multi_turn_prompt
 from magpie_steps.steps.continue_conversation import ContinueConversation
 from magpie_steps.steps.conversation import ConversationGenerator
 from magpie_steps.steps.turns import MANY_TURNS
+from magpie_steps.templates import PreQueryTemplate
 
 pytestmark = pytest.mark.filterwarnings("ignore:Step .* hasn't received a pipeline")
 
@@ -181,6 +184,48 @@ def test_prompts_of_later_turns_are_the_templates_own_rendering():
         assert asked[2 * turn + 1] == template.response_prompt_text(messages[: 2 * turn + 1])
 
 
+class StyledEngine(ToldEngine):
+    """Has the tokenizer of another family, and remembers ids."""
+
+    style: str = "llama_style"
+
+    _ids: list[tuple[int, ...]] = PrivateAttr(default_factory=list)
+
+    def load(self):
+        super().load()
+        self._tokenizer = getattr(tiny_tokenizers, self.style)()
+        self._template = PreQueryTemplate.from_tokenizer(self._tokenizer)
+
+    async def _complete(self, prompt_ids, sampling):
+        self._ids.append(tuple(prompt_ids))
+        return await super()._complete(prompt_ids, sampling)
+
+
+@pytest.mark.parametrize("style", ["llama_style", "qwen_style", "mistral_style"])
+def test_the_ids_of_later_turns_are_those_of_apply_chat_template(style):
+    """What the tokenizer makes of the whole conversation begins with what the engine was given."""
+    count = itertools.count()
+    script = lambda prompt, sampling: f"What is {next(count)} plus one?"  # noqa: E731
+    engine = StyledEngine(script=script, style=style)
+    step = ConversationGenerator(name="step", llm=engine, num_rows=1, n_turns=3, max_attempts=1)
+    step.multi_turn_prompt = ""
+    step.load()
+    ((row,),) = [batch for batch, _ in step.process()]
+    messages, tokenizer = row["messages"], engine._tokenizer
+    assert len(messages) == 6
+
+    def rendered(told, **settings):
+        return tuple(tokenizer.apply_chat_template(told, **settings)["input_ids"])
+
+    for turn in range(3):
+        asked, answered = engine._ids[2 * turn : 2 * turn + 2]
+        told = messages[: 2 * turn + 1]
+        assert answered == rendered(told, add_generation_prompt=True)
+        assert asked == rendered(told)[: len(asked)]
+        rest = tokenizer.decode(rendered(told)[len(asked) :])
+        assert rest.lstrip().startswith(told[-1]["content"])
+
+
 def test_many_turns_are_warned_of(caplog):
     with caplog.at_level(logging.WARNING):
         generate(num_rows=1, n_turns=MANY_TURNS)
@@ -282,7 +327,7 @@ def test_rows_that_are_not_kept_cost_no_call_and_keep_their_reason():
 def test_continuing_does_not_depend_on_batches_or_neighbours():
     rows = [{"messages": [{"role": "user", "content": f"Number {i}?"}]} for i in range(9)]
     _, together = go_on(rows, n_turns=2)
-    step = ContinueConversation(name="step", llm=ToldEngine(), n_turns=2, rows_in_flight=1)
+    step = ContinueConversation(name="step", llm=ToldEngine(), n_turns=2, max_in_flight=1)
     step.load()
     alone = [next(step.process([row]))[0] for row in reversed(rows)]
     assert [row["messages"] for row in together] == [row["messages"] for row in reversed(alone)]

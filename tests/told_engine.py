@@ -1,12 +1,15 @@
-"""An engine that says what a test tells it to, behind a real tokenizer and template."""
+"""Engines that do what a test tells them to."""
 
+import asyncio
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import PrivateAttr
 from tiny_tokenizers import llama_style
 
-from magpie_steps.engines.base import Completion, Engine, Sampling
+from magpie_steps.engines.base import Completion, Engine, EngineLostError, Sampling
+from magpie_steps.engines.scripted import ScriptedEngine
 from magpie_steps.templates import PreQueryTemplate
 
 Script = Callable[[str, Sampling], str]
@@ -23,7 +26,7 @@ def question_and_answer(prompt: str, sampling: Sampling) -> str:
 
 
 class ToldEngine(Engine):
-    """Says what its script says and remembers what it was asked."""
+    """Says what its script says, behind a real tokenizer, and remembers what it was asked."""
 
     script: Script = question_and_answer
     context: int = 4096
@@ -73,3 +76,67 @@ class ToldEngine(Engine):
             prompt_tokens=len(prompt_ids),
             completion_tokens=len(text.split()) + 1,
         )
+
+
+class ObedientEngine(ToldEngine):
+    """Has a vocabulary to look tokens up in, and says that it obeys a constraint."""
+
+    @property
+    def obeys(self) -> frozenset[str]:
+        return frozenset({"first_token_not"})
+
+    def text_of(self, token: int) -> str:
+        return str(self._tokenizer.decode([token]))
+
+    def tokens_matching(self, pattern: str) -> tuple[int, ...]:
+        tokens = range(len(self._tokenizer))
+        return tuple(token for token in tokens if re.fullmatch(pattern, self.text_of(token)))
+
+
+class DisobedientEngine(ObedientEngine):
+    """Has the vocabulary, and obeys something else."""
+
+    @property
+    def obeys(self) -> frozenset[str]:
+        return frozenset({"logit_bias"})
+
+
+class BlindEngine(ToldEngine):
+    """Would obey, but has no vocabulary."""
+
+    @property
+    def obeys(self) -> frozenset[str]:
+        return frozenset({"first_token_not"})
+
+
+class CrowdedEngine(ScriptedEngine):
+    """Has few places, or many, and remembers how many requests were there at once."""
+
+    places: int = 4
+
+    _peak: int = PrivateAttr(default=0)
+
+    @property
+    def capacity(self) -> int:
+        return self.places
+
+    @property
+    def peak(self) -> int:
+        return self._peak
+
+    async def _complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
+        self._peak = max(self._peak, self.stats.in_flight)
+        await asyncio.sleep(0.01)
+        return await super()._complete(prompt_ids, sampling)
+
+
+class LostEngine(ScriptedEngine):
+    """Is gone after some answers, as when its process was killed."""
+
+    answers: int = 0
+
+    async def _complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
+        await asyncio.sleep(0)
+        if self.stats.generated >= self.answers:
+            raise EngineLostError("the engine's process has ended; run again")
+        return await super()._complete(prompt_ids, sampling)
