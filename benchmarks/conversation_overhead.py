@@ -99,7 +99,7 @@ def main() -> int:
 def generate(engine: TransformersEngine, args: argparse.Namespace) -> Measured:
     """Write conversations with our step; loading is not counted."""
     step = magpie_steps.ConversationGenerator(
-        llm=engine, num_rows=args.num_rows, n_turns=args.turns, rows_in_flight=args.rows_in_flight
+        llm=engine, num_rows=args.num_rows, n_turns=args.turns, max_in_flight=args.rows_in_flight
     )
     step.load()
     start = time.perf_counter()
