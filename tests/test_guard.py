@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from magpie_steps.engines.guard import Guard, end_group, end_process, started_at
+from magpie_steps.engines.guard import Family, Guard, end_group, started_at
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -290,11 +290,40 @@ def test_a_killed_guard_raises_nothing_and_ends_nothing() -> None:
 def test_another_process_with_the_same_number_is_left_alone() -> None:
     """Numbers are used again; what tells processes apart is when they were started."""
     child = start()
-    end_process(child.pid, started="1", grace_seconds=0.1)
-    end_process(child.pid, started="", grace_seconds=0.1)
+    for other in ("1", ""):
+        family = Family(child.pid)
+        family._started[child.pid] = other
+        assert not family.lives()
+        family.send(signal.SIGKILL)
+    time.sleep(0.1)
     assert child.poll() is None
-    end_process(child.pid, started_at(child.pid))
-    assert child.wait(0.1) == -signal.SIGTERM
+    family = Family(child.pid)
+    assert family.lives()
+    family.send(signal.SIGTERM)
+    assert child.wait(5) == -signal.SIGTERM
+    assert not family.lives()
+
+
+def test_a_grandchild_goes_too_when_its_parent_has_ended_before(started: list[int]) -> None:
+    """A worker of vLLM lives on when its engine core is killed: it has init as its parent then."""
+    code = (
+        "import subprocess, sys, time;"
+        " child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
+        " print(child.pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    guard = Guard()
+    guard.watch(parent.pid)
+    assert parent.stdout is not None
+    grandchild = int(parent.stdout.readline())
+    started.append(grandchild)
+    time.sleep(1.5)  # the guard looks twice a second
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert not gone([grandchild], 0.5)
+    guard.close()
+    assert gone([grandchild])
 
 
 def test_a_group_ends_with_all_its_members(started: list[int]) -> None:

@@ -50,7 +50,7 @@ class Guard:
         return self._process.pid
 
     def watch(self, pid: int, *, group: bool = False) -> None:
-        """Add a process, or the whole process group that it leads."""
+        """Add a process and all that descends from it, or the whole process group that it leads."""
         self._tell(f"{'group' if group else 'process'} {pid}")
 
     def close(self) -> None:
@@ -78,11 +78,6 @@ def end_group(leader: int, grace_seconds: float = GRACE_SECONDS) -> None:
     _end([_group(leader)], grace_seconds)
 
 
-def end_process(pid: int, started: str, grace_seconds: float = GRACE_SECONDS) -> None:
-    """End a process, if it is still the one that `started` was read from: ask, wait, kill."""
-    _end([_single(pid, started)], grace_seconds)
-
-
 def started_at(pid: int) -> str:
     """When a process was started, in the system's own words; "" if it is not there or a zombie."""
     try:
@@ -102,12 +97,49 @@ def _alive_elsewhere(pid: int) -> str:
     return "unknown"
 
 
+class Family:
+    """A process and its descendants, also those whose parent has ended since they were seen."""
+
+    def __init__(self, pid: int) -> None:
+        self._started = {pid: started_at(pid)}
+
+    def look(self) -> None:
+        """Add the children that have come since."""
+        parents = _parents()
+        while new := [
+            pid
+            for pid, parent in parents.items()
+            if parent in self._started and pid not in self._started
+        ]:
+            self._started.update((pid, started_at(pid)) for pid in new)
+
+    def send(self, number: int) -> None:
+        """Send a signal to all that are alive."""
+        self.look()
+        for pid in self._alive():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
+    def lives(self) -> bool:
+        """Whether any is alive."""
+        return bool(self._alive())
+
+    def _alive(self) -> list[int]:
+        return [pid for pid, started in self._started.items() if started_at(pid) == started != ""]
+
+
+def _parents() -> dict[int, int]:
+    """Every process and its parent; nothing on systems without /proc."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            stat = path.read_text(encoding="utf-8", errors="replace")
+            found[int(path.parent.name)] = int(stat.rpartition(")")[2].split()[1])
+    return found
+
+
 def _group(leader: int) -> Target:
     return lambda number: os.killpg(leader, number), lambda: _group_lives(leader)
-
-
-def _single(pid: int, started: str) -> Target:
-    return lambda number: os.kill(pid, number), lambda: started_at(pid) == started != ""
 
 
 def _end(targets: Sequence[Target], grace_seconds: float) -> None:
@@ -140,7 +172,7 @@ def _group_of(process: Path) -> int:
 
 
 def _told(owner: int) -> Iterator[str]:
-    """The owner's lines, until it is gone or has said that it is enough.
+    """The owner's lines, and "" from time to time, until it is gone or has said that it is enough.
 
     The pipe's end alone does not tell: a process that the owner forked holds the pipe open too.
     """
@@ -157,6 +189,7 @@ def _told(owner: int) -> Iterator[str]:
                 yield line.decode()
         elif os.getppid() != owner:
             return
+        yield ""
 
 
 def main() -> None:
@@ -164,12 +197,18 @@ def main() -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     owner, grace_seconds = int(sys.argv[1]), float(sys.argv[2])
-    targets: list[Target] = []
+    groups: list[Target] = []
+    families: list[Family] = []
     for line in _told(owner):
-        kind, pid = line.split()
-        number = int(pid)
-        targets.append(_group(number) if kind == "group" else _single(number, started_at(number)))
-    _end(targets, grace_seconds)
+        for family in families:
+            family.look()
+        if line:
+            kind, pid = line.split()
+            if kind == "group":
+                groups.append(_group(int(pid)))
+            else:
+                families.append(Family(int(pid)))
+    _end([*groups, *((each.send, each.lives) for each in families)], grace_seconds)
 
 
 if __name__ == "__main__":

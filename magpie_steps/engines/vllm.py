@@ -2,15 +2,16 @@
 
 import atexit
 import multiprocessing
-from collections.abc import Sequence
-from itertools import count
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from distilabel.errors import DistilabelUserError
 from pydantic import Field, PrivateAttr
 
 from magpie_steps.engines import vllm_api
-from magpie_steps.engines.base import Completion, EngineLostError, Sampling
+from magpie_steps.engines.base import Completion, Sampling
 from magpie_steps.engines.first_token import complete_in_two
 from magpie_steps.engines.guard import Guard
 from magpie_steps.engines.loop_thread import LoopThread
@@ -18,6 +19,10 @@ from magpie_steps.engines.model_files import content_hash, find_model
 from magpie_steps.engines.pretrained import generation_config_of
 from magpie_steps.engines.sampling import CONSTRAINTS
 from magpie_steps.engines.tokenized import TokenizerEngine
+from magpie_steps.engines.vllm_client import VLLMClient
+
+WATCH_SECONDS = 0.1
+"""How often vLLM's start is looked at for new processes."""
 
 
 class VLLMEngine(TokenizerEngine):
@@ -82,7 +87,7 @@ class VLLMEngine(TokenizerEngine):
     _fingerprint: str = PrivateAttr(default="")
     _thread: LoopThread | None = PrivateAttr(default=None)
     _guard: Guard | None = PrivateAttr(default=None)
-    _numbers: Any = PrivateAttr(default=None)
+    _client: VLLMClient | None = PrivateAttr(default=None)
 
     @property
     def fingerprint(self) -> str:
@@ -135,18 +140,9 @@ class VLLMEngine(TokenizerEngine):
 
     async def _ask(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
         thread: LoopThread = self._loaded(self._thread)
+        client: VLLMClient = self._loaded(self._client)
         params = vllm_api.sampling_params(sampling)
-        number = f"magpie-{next(self._numbers)}"
-        try:
-            result = await thread.call(vllm_api.generate(self._llm, prompt_ids, params, number))
-        except Exception as error:
-            if self._llm is None or vllm_api.has_died(self._llm):
-                raise EngineLostError(
-                    f"vLLM's engine process for {self.model_name} has ended ({error}); run again:"
-                    " what is in the journal is not generated again"
-                ) from error
-            raise
-        return _completion(result)
+        return _completion(await thread.call(client.generate(prompt_ids, params)))
 
     def _start(self) -> None:
         vllm_api.require_vllm(self._logger.warning)
@@ -154,10 +150,10 @@ class VLLMEngine(TokenizerEngine):
         self._read_tokenizer(folder, generation_config_of(folder))
         self._thread, self._guard = LoopThread("magpie-steps-vllm"), Guard()
         atexit.register(self._stop)
-        before = set(multiprocessing.active_children())
         arguments = self._arguments(str(folder))
         try:
-            self._llm = self._thread.run_function(lambda: vllm_api.start_engine(arguments))
+            with _children_guarded(self._guard):
+                self._llm = self._thread.run_function(lambda: vllm_api.start_engine(arguments))
         except DistilabelUserError:
             raise
         except Exception as error:
@@ -166,15 +162,11 @@ class VLLMEngine(TokenizerEngine):
                 f"vLLM cannot load {self.model!r}: {reason}; its own lines above say more, and"
                 " VLLM_LOGGING_LEVEL=INFO shows all of them"
             ) from error
-        finally:
-            for child in set(multiprocessing.active_children()) - before:
-                if child.pid is not None:
-                    self._guard.watch(child.pid)
         self._facts = vllm_api.engine_facts(self._llm)
         quantized = f"/{self.quantization}" if self.quantization else ""
         digest = content_hash(folder)
         self._fingerprint = f"vllm/{self.model_name}@{digest}/{self._facts['dtype']}{quantized}"
-        self._numbers = count()
+        self._client = self._thread.run_function(lambda: VLLMClient(self._llm, self.model_name))
         self.stats.capacity, self.stats.gpus = self.capacity, self.gpus
 
     def _arguments(self, model: str) -> dict[str, Any]:
@@ -197,6 +189,7 @@ class VLLMEngine(TokenizerEngine):
 
     def _stop(self) -> None:
         llm, self._llm = self._llm, None
+        self._client = None
         thread, self._thread = self._thread, None
         guard, self._guard = self._guard, None
         self._facts, self._fingerprint = {}, ""
@@ -210,6 +203,31 @@ class VLLMEngine(TokenizerEngine):
             atexit.unregister(self._stop)
         if guard is not None:
             guard.close()
+
+
+@contextmanager
+def _children_guarded(guard: Guard) -> Iterator[None]:
+    """Let the guard know of each process that is started meanwhile, as soon as it is there."""
+    known, done = set(multiprocessing.active_children()), threading.Event()
+
+    def look() -> None:
+        for child in set(multiprocessing.active_children()) - known:
+            if child.pid is not None:
+                known.add(child)
+                guard.watch(child.pid)
+
+    def look_often() -> None:
+        while not done.wait(WATCH_SECONDS):
+            look()
+
+    watcher = threading.Thread(target=look_often, name="magpie-steps-children", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+        look()
 
 
 def _completion(result: Any) -> Completion:
