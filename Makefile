@@ -20,8 +20,9 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not gpu and not network and not vllm"
 
+# vLLM leaves sockets to the interpreter's end, which pytest would take for an error.
 test-vllm: $(VLLM_VENV)/.installed
-	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/test_vllm.py
+	$(VLLM_VENV)/bin/python -m pytest -m vllm -W "ignore::pytest.PytestUnraisableExceptionWarning" tests/test_vllm.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

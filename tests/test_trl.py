@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from magpie_steps.effort import Effort
 from magpie_steps.embedded import model_path
 from magpie_steps.engines.transformers import TransformersEngine
 from magpie_steps.publish import RunRecord, write_repository
@@ -63,7 +64,7 @@ def rows():
 @pytest.fixture(scope="module")
 def repository(rows, tmp_path_factory):
     folder = tmp_path_factory.mktemp("repository")
-    record = RunRecord(title="t", model="m", settings={}, template="", seconds=1.0)
+    record = RunRecord(title="t", model="m", settings={}, template="", effort=Effort(seconds=1.0))
     write_repository(folder, rows, summarise(rows), record, exports=("sft", "preference", "kto"))
     return folder
 
