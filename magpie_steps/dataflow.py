@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
 T = TypeVar("T")
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
 
 RUN_AHEAD = 32
 """Rows that may have started beyond the next one to hand out, in windows: one slow row holds nobody
@@ -21,6 +23,7 @@ def flow(
     *,
     window: int,
     on_error: Callable[[R, Exception], T],
+    run: Run = asyncio.run,
 ) -> Iterator[T]:
     """Work on many rows at once and yield the results in the order of the rows.
 
@@ -35,6 +38,9 @@ def flow(
         window: rows in flight at once, >= 1.
         on_error: makes the result of a row whose `work` raised an `Exception`; the other rows go
             on.
+        run: runs a coroutine to its end and is called in the flow's own thread; by default on a new
+            event loop. An engine that lives on a loop of its own gives that one, so that a request
+            does not change threads twice.
 
     Yields:
         One result per row, in the order of `rows`.
@@ -47,7 +53,7 @@ def flow(
     """
     if window < 1:
         raise ValueError(f"window must be at least 1 row in flight, got {window}")
-    return _drain(_Flow(rows, work, window, on_error))
+    return _drain(_Flow(rows, work, window, on_error, run))
 
 
 def _drain(state: "_Flow[R, T]") -> Iterator[T]:
@@ -70,7 +76,9 @@ class _Flow(Generic[R, T]):
         work: Callable[[R], Awaitable[T]],
         window: int,
         on_error: Callable[[R, Exception], T],
+        run: Run,
     ) -> None:
+        self._run = run
         self._rows = rows
         self._work = work
         self._window = window
@@ -116,7 +124,7 @@ class _Flow(Generic[R, T]):
     def run(self) -> None:
         """The loop's thread."""
         try:
-            asyncio.run(self._run_workers())
+            self._run(self._run_workers())
         except BaseException as exc:  # noqa: BLE001 - handed over to the consumer's thread
             self._fatal = self._fatal or exc
         finally:

@@ -120,12 +120,15 @@ def compile_template(source: str) -> jinja2.Template:
     environment.globals["dict"] = _TemplateDict()
     environment.globals["namespace"] = _TemplateNamespace
     try:
-        return environment.from_string(source)
+        template = environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
         raise ChatTemplateError(
             "compile_error",
             f"The chat template is not valid Jinja (line {error.lineno}): {error.message}",
         ) from error
+    # Jinja's own is a chain of mappings, which it copies key by key for each rendering.
+    template.globals = dict(template.globals)
+    return template
 
 
 class _GenerationTag(Extension):

@@ -180,6 +180,10 @@ class Engine(LLM, ABC):
         books.journal_path = None if path is None else Path(path)
         books.run_id = run_id or _RUN_ID
 
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine that asks this engine, on the event loop that suits it best."""
+        return asyncio.run(work)
+
     async def complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
         """Continue a prompt.
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
 from magpie_steps.engines.sampling import Completion, Sampling
 
@@ -32,7 +31,7 @@ class FanOut:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Completion] = loop.create_future()
         prompt = tuple(prompt_ids)
-        key = (id(loop), prompt, replace(sampling, seed=0))
+        key = (id(loop), prompt, sampling.with_seed(0))
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = []
@@ -50,7 +49,7 @@ class FanOut:
         self, prompt: tuple[int, ...], sampling: Sampling, run: list[_Asked]
     ) -> None:
         first, futures = run[0][0], [future for _, future in run]
-        sending = asyncio.ensure_future(self._send(prompt, replace(sampling, seed=first), len(run)))
+        sending = asyncio.ensure_future(self._send(prompt, sampling.with_seed(first), len(run)))
         for future in futures:
             future.add_done_callback(lambda _: _cancel_if_unwanted(sending, futures))
         await asyncio.wait([sending])

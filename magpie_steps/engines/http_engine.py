@@ -3,7 +3,6 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -231,7 +230,7 @@ class HttpEngine(TokenizerEngine, ABC):
         abilities: Abilities = self._loaded(self._abilities)
         if n > 1 and "n" not in abilities.features:
             seeds = range(sampling.seed, sampling.seed + n)
-            alone = (self._send_one(prompt_ids, replace(sampling, seed=s), 1) for s in seeds)
+            alone = (self._send_one(prompt_ids, sampling.with_seed(s), 1) for s in seeds)
             return [answers[0] for answers in await asyncio.gather(*alone)]
         return await self._send_one(prompt_ids, sampling, n)
 

@@ -37,6 +37,10 @@ class LoopThread:
 
         return self.run(call())
 
+    def is_here(self) -> bool:
+        """Whether the caller runs on this loop; from a coroutine."""
+        return asyncio.get_running_loop() is self._loop
+
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and await its result on the caller's; cancelling ends it."""
         return await asyncio.wrap_future(self._submit(work))

@@ -111,6 +111,17 @@ class Sampling:
         shown = [f"{k}={v!r}" for k, v in values.items() if v or k not in CONSTRAINTS]
         return f"Sampling({', '.join(shown)})"
 
+    def with_seed(self, seed: int) -> "Sampling":
+        """The same with another seed, which must be in its range; quicker than `replace`.
+
+        A row asks with a seed of its own each time, and the other values were checked already.
+        """
+        copy = object.__new__(Sampling)
+        for name in _FIELDS:
+            object.__setattr__(copy, name, getattr(self, name))
+        object.__setattr__(copy, "seed", seed)
+        return copy
+
     @property
     def constraints(self) -> tuple[str, ...]:
         """The names in `CONSTRAINTS` that are set."""
@@ -123,6 +134,9 @@ class Sampling:
         ):
             return ()
         return tuple(name for name in CONSTRAINTS if getattr(self, name))
+
+
+_FIELDS = tuple(each.name for each in fields(Sampling))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """An engine on vLLM in this process: as fast as the hardware, every row at its own pace."""
 
 import atexit
+import gc
 import multiprocessing
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from distilabel.errors import DistilabelUserError
 from pydantic import Field, PrivateAttr
@@ -20,6 +21,8 @@ from magpie_steps.engines.pretrained import generation_config_of
 from magpie_steps.engines.sampling import CONSTRAINTS
 from magpie_steps.engines.tokenized import TokenizerEngine
 from magpie_steps.engines.vllm_client import VLLMClient
+
+T = TypeVar("T")
 
 WATCH_SECONDS = 0.1
 """How often vLLM's start is looked at for new processes."""
@@ -133,6 +136,11 @@ class VLLMEngine(TokenizerEngine):
         self._stop()
         super().unload()
 
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on vLLM's own event loop: requests then cross no threads."""
+        thread: LoopThread = self._loaded(self._thread)
+        return thread.run(work)
+
     async def _complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
         if sampling.first_token_not:
             return await complete_in_two(self._ask, self._decode, prompt_ids, sampling)
@@ -141,8 +149,8 @@ class VLLMEngine(TokenizerEngine):
     async def _ask(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
         thread: LoopThread = self._loaded(self._thread)
         client: VLLMClient = self._loaded(self._client)
-        params = vllm_api.sampling_params(sampling)
-        return _completion(await thread.call(client.generate(prompt_ids, params)))
+        work = client.generate(prompt_ids, vllm_api.sampling_params(sampling))
+        return _completion(await (work if thread.is_here() else thread.call(work)))
 
     def _start(self) -> None:
         vllm_api.require_vllm(self._logger.warning)
@@ -168,6 +176,9 @@ class VLLMEngine(TokenizerEngine):
         self._fingerprint = f"vllm/{self.model_name}@{digest}/{self._facts['dtype']}{quantized}"
         self._client = self._thread.run_function(lambda: VLLMClient(self._llm, self.model_name))
         self.stats.capacity, self.stats.gpus = self.capacity, self.gpus
+        # What vLLM has loaded stays; walking over it again and again takes time from the rows.
+        gc.collect()
+        gc.freeze()
 
     def _arguments(self, model: str) -> dict[str, Any]:
         """What vLLM is started with; what is None is left to vLLM."""

@@ -168,8 +168,11 @@ def sampling_params(sampling: Sampling, **changes: Any) -> Any:
         constraints["bad_words"] = list(sampling.bad_words)
     if sampling.structure:
         constraints["structured_outputs"] = _structured(sampling.structure)
+    # Made for this one request, so vLLM need not copy it; a release without the name copies.
+    alone = {"skip_clone": True} if "skip_clone" in SamplingParams.__struct_fields__ else {}
     return SamplingParams(
         **{
+            **alone,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,

@@ -45,6 +45,7 @@ class VLLMClient:
             return await vllm_api.generate(self._llm, prompt_ids, params, number)
         except asyncio.CancelledError as error:
             if self._died:
+                request.uncancel()  # the task is a row's, which has more to do
                 raise self._lost(error) from error
             raise
         except Exception as error:

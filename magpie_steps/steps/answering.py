@@ -85,7 +85,10 @@ class AnsweringStep(Step, ABC):
         if writer is None:
             raise RuntimeError(f"step {self.name!r} is not loaded; call load() before process()")
         window = window_for(self.max_in_flight, self.llm)
-        yield list(flow(inputs, writer.write, window=window, on_error=self._failed_row))
+        rows = flow(
+            inputs, writer.write, window=window, on_error=self._failed_row, run=self.llm.run
+        )
+        yield list(rows)
 
     def _failed_row(self, row: Row, error: Exception) -> Row:
         """Return a row that the engine failed to answer."""

@@ -5,7 +5,7 @@ seed if it is sampled at all; a row that has nothing to answer costs no model ca
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from magpie_steps import reasons, seeds
@@ -117,7 +117,7 @@ async def respond(
     template = engine.template
     try:
         prompt_ids = template.response_prompt_ids(messages)
-        done = await engine.complete(prompt_ids, replace(role.sampling, seed=seed))
+        done = await engine.complete(prompt_ids, role.sampling.with_seed(seed))
     except REFUSALS as error:
         return Written("", reason_of(error), seed)
     return judged(done, seed, template.control_tokens)
@@ -133,9 +133,7 @@ async def respond_all(
     """
     template = engine.template
     prompt_ids = template.response_prompt_ids(messages)
-    done = await engine.complete_all(
-        prompt_ids, [replace(role.sampling, seed=seed) for seed in drawn]
-    )
+    done = await engine.complete_all(prompt_ids, [role.sampling.with_seed(seed) for seed in drawn])
     return [
         judged(each, seed, template.control_tokens) for each, seed in zip(done, drawn, strict=True)
     ]

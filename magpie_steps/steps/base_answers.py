@@ -5,7 +5,6 @@ turn: what it writes beyond its answer is cut off, and an answer that ran out of
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from magpie_steps import reasons, seeds
@@ -131,7 +130,7 @@ class BaseResponseWriter:
         asking = self._asking
         try:
             done = await self._engine.complete(
-                asking.prompt_ids(messages), replace(asking.role.sampling, seed=seed)
+                asking.prompt_ids(messages), asking.role.sampling.with_seed(seed)
             )
         except REFUSALS as error:
             return Written("", reason_of(error), seed)

@@ -5,19 +5,17 @@ from dataclasses import dataclass
 
 from magpie_steps.engines.base import Engine, EngineLostError, EngineStats
 
-LEAST_WAITING = 16
-
 
 def window_for(asked: int | None, engine: Engine) -> int:
     """Return how many rows to work on at once.
 
     Args:
-        asked: The number that was asked for, None for the engine's own: its places and a quarter
-            more, so that the next request is there when one ends while rows are being sanitised,
-            and a conversation's next turn does not wait for long behind others.
+        asked: The number that was asked for, None for twice as many as the engine has places: so
+            there is always a next request when one ends, also while rows are being sanitised and
+            when several end at once.
         engine: The loaded engine.
     """
-    return asked or engine.capacity + max(engine.capacity // 4, LEAST_WAITING)
+    return asked or 2 * engine.capacity
 
 
 def work_of(stats: EngineStats, seconds: float) -> list[str]:

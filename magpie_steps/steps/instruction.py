@@ -211,7 +211,9 @@ class InstructionGenerator(GeneratorStep):
         batch: list[Row] = []
         numbers = range(offset, self.num_rows)
         window = window_for(self.max_in_flight, self.llm)
-        written = flow(numbers, writer.write, window=window, on_error=self._failed_row)
+        written = flow(
+            numbers, writer.write, window=window, on_error=self._failed_row, run=self.llm.run
+        )
         with closing(cast("Generator[Row]", written)):
             for done, row in enumerate(written, start=1):
                 batch.append(row)

@@ -6,7 +6,7 @@ leaves the conversation as it was, with its finished turns.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from magpie_steps import reasons, seeds
 from magpie_steps.conversation import Message, append_turn, join_texts, start
@@ -198,7 +198,7 @@ class TurnWriter:
         seed = seeds.call_seed(plan.seed, draft.row, INSTRUCTION, turn, attempt)
         try:
             done = await self._engine.complete(
-                prompt.ids, replace(draft.instruction.sampling, seed=seed)
+                prompt.ids, draft.instruction.sampling.with_seed(seed)
             )
         except PromptTooLongError:
             return Written("", reasons.PROMPT_TOO_LONG, seed)
