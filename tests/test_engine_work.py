@@ -66,16 +66,16 @@ def make(kind: Any, engine: Any, count: int, **fields: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("capacity", "window"), [(1, 2), (4, 8), (64, 128), (256, 512)]
+    ("capacity", "window"), [(1, 8), (4, 32), (256, 2048), (1024, 4096), (4000, 8000)]
 )
-def test_twice_as_many_rows_as_places_are_worked_on(capacity: int, window: int) -> None:
+def test_several_times_as_many_rows_as_places_are_worked_on(capacity: int, window: int) -> None:
     engine = CrowdedEngine(places=capacity)
     assert window_for(None, engine) == window
     assert window_for(7, engine) == 7
     assert window_for(10_000, engine) == 10_000
 
 
-@pytest.mark.parametrize(("places", "asked", "peak"), [(4, None, 20), (40, None, 56), (40, 3, 3)])
+@pytest.mark.parametrize(("places", "asked", "peak"), [(4, None, 32), (10, None, 80), (40, 3, 3)])
 @pytest.mark.parametrize("kind", [*GENERATORS, GenerateResponse, ContinueConversation])
 def test_steps_follow_their_engine_unless_told_otherwise(
     kind: Any, places: int, asked: int | None, peak: int
@@ -88,7 +88,7 @@ def test_steps_follow_their_engine_unless_told_otherwise(
 
 
 def test_an_engine_with_rows_to_spare_is_busy() -> None:
-    """20 rows for 4 places: a place is taken again at once, but for the last few rows."""
+    """Thirty-two rows for 4 places: a place is taken again at once, but for the last few rows."""
     engine = CrowdedEngine(places=4)
     run(make(InstructionGenerator, engine, 200), 0)
     assert engine.stats.busy_share > 0.9
@@ -166,7 +166,7 @@ def test_a_steps_progress_tells_of_its_engines_work(
     assert written
     lines = [r.message for r in caplog.records if " in flight" in r.message]
     assert len(lines) == 60
-    assert any("19 in flight (15 waiting), engine " in line for line in lines)
+    assert any("31 in flight (27 waiting), engine " in line for line in lines)
     assert any(" tokens/s out, " in line and "% busy" in line for line in lines)
 
 

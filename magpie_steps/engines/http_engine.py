@@ -71,6 +71,11 @@ class HttpEngine(TokenizerEngine, ABC):
         return int(self._loaded(self._length))
 
     @property
+    def most_requests(self) -> int:
+        """Requests that are sent to the servers at once."""
+        return self.capacity
+
+    @property
     def obeys(self) -> frozenset[str]:
         """The constraints that the servers obey; known after `load()`."""
         features = self._loaded(self._abilities).features
@@ -262,7 +267,7 @@ class HttpEngine(TokenizerEngine, ABC):
         loop = asyncio.get_running_loop()
         if loop not in self._slots:
             self._slots = {open: s for open, s in self._slots.items() if not open.is_closed()}
-            self._slots[loop] = asyncio.Semaphore(self.capacity)
+            self._slots[loop] = asyncio.Semaphore(self.most_requests)
         return self._slots[loop]
 
     def _prompt(self, prompt_ids: Sequence[int], abilities: Abilities) -> dict[str, Any]:

@@ -22,6 +22,9 @@ from magpie_steps.engines.server import HOST, PORT, Address, Server
 LAUNCHER = [sys.executable, "-m", "magpie_steps.engines.vllm_serve", "serve"]
 KEY_VARIABLE = "VLLM_API_KEY"
 
+QUEUE = 8
+"""Requests at the server for each that it works on."""
+
 NOTICE_SECONDS = 0.5
 """How long the end of a server may go unnoticed by its owner."""
 
@@ -95,6 +98,11 @@ class ServedEngine(HttpEngine):
     def capacity(self) -> int:
         """Rows that the server works on together."""
         return self.max_num_seqs or super().capacity
+
+    @property
+    def most_requests(self) -> int:
+        """A queue before its own server costs nothing, and lets it choose."""
+        return QUEUE * self.capacity
 
     @property
     def gpus(self) -> int:

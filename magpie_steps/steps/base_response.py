@@ -23,7 +23,7 @@ class BaseResponse(AnsweringStep):
         llm: The engine of the base model; it needs no chat template but for the style `template`.
         seed: The run's seed, at least 0; without effect while base responses are greedy.
         input_batch_size: Rows per batch between steps, at least 1. It does not change the rows.
-        max_in_flight: Rows that are worked on at once, at least 1; None is a few more than the
+        max_in_flight: Rows that are worked on at once, at least 1; None is several times what the
             engine has places for. It does not change the rows.
         prompt_style: How the model is asked. `few_shot` puts three worked questions in front, in
             the manner of URIAL; `raw` gives the instruction and a blank line; both take the

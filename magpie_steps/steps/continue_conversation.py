@@ -26,7 +26,7 @@ class ContinueConversation(AnsweringStep):
         n_turns: User turns to add, each with a response, at least 1.
         seed: The run's seed, at least 0; everything random follows from it and the row.
         input_batch_size: Rows per batch between steps, at least 1. It does not change the rows.
-        max_in_flight: Rows that are worked on at once, at least 1; None is a few more than the
+        max_in_flight: Rows that are worked on at once, at least 1; None is several times what the
             engine has places for. It does not change the rows.
         instruction_sampling: How user turns are sampled, by default at temperature 1 and top_p 1.
         early_stop_on_newline: Whether a user turn ends at its first newline, as in the paper's

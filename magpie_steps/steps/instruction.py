@@ -45,7 +45,7 @@ class InstructionGenerator(GeneratorStep):
         num_rows: Number of rows to generate, at least 1.
         seed: The run's seed, at least 0; everything random follows from it and the row's number.
         batch_size: Rows per batch between steps, at least 1. It does not change the rows.
-        max_in_flight: Rows that are worked on at once, at least 1; None is a few more than the
+        max_in_flight: Rows that are worked on at once, at least 1; None is several times what the
             engine has places for. It does not change the rows.
         system_prompts: System prompts by key; each row draws one. Without any the model is prompted
             with nothing at all, the paper's way. An empty text is a share without system prompt.

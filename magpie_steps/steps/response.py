@@ -22,7 +22,7 @@ class GenerateResponse(AnsweringStep):
         llm: The engine that writes the responses.
         seed: The run's seed, at least 0; without effect while responses are greedy.
         input_batch_size: Rows per batch between steps, at least 1. It does not change the rows.
-        max_in_flight: Rows that are worked on at once, at least 1; None is a few more than the
+        max_in_flight: Rows that are worked on at once, at least 1; None is several times what the
             engine has places for. It does not change the rows.
         response_sampling: How responses are sampled, by default greedily.
         max_attempts: Attempts at a response before its row is dropped, at least 1. A greedy

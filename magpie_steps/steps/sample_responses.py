@@ -25,7 +25,7 @@ class SampleResponses(AnsweringStep):
         llm: The engine that writes the responses.
         seed: The run's seed, at least 0; a response follows from it, its number and the row's.
         input_batch_size: Rows per batch between steps, at least 1. It does not change the rows.
-        max_in_flight: Rows that are worked on at once, at least 1; None is a few more than the
+        max_in_flight: Rows that are worked on at once, at least 1; None is several times what the
             engine has places for. It does not change the rows.
         num_responses: Responses to generate per row, at least 2; 5 in the paper.
         sampling: How responses are sampled, by default at temperature 0.8 and top_p 1, the paper's
