@@ -106,12 +106,13 @@ class Family:
     def look(self) -> None:
         """Add the children that have come since."""
         parents = _parents()
+        # Of one that has ended the number may be another's by now.
+        family = set(self._alive())
         while new := [
-            pid
-            for pid, parent in parents.items()
-            if parent in self._started and pid not in self._started
+            pid for pid, parent in parents.items() if parent in family and pid not in family
         ]:
             self._started.update((pid, started_at(pid)) for pid in new)
+            family.update(new)
 
     def send(self, number: int) -> None:
         """Send a signal to all that are alive."""

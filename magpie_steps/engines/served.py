@@ -22,6 +22,11 @@ from magpie_steps.engines.server import HOST, PORT, Address, Server
 LAUNCHER = [sys.executable, "-m", "magpie_steps.engines.vllm_serve", "serve"]
 KEY_VARIABLE = "VLLM_API_KEY"
 
+ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",  # no run calls out to the network on its own
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "600",  # or connections are dropped that rest for 5 s
+}
+
 QUEUE = 8
 """Requests at the server for each that it works on."""
 
@@ -141,7 +146,7 @@ class ServedEngine(HttpEngine):
         return Server(
             self.model_name,
             self.command(),
-            environment={"VLLM_NO_USAGE_STATS": "1"},
+            environment=ENVIRONMENT,
             key_variable=KEY_VARIABLE,
             say=self._tell,
         )

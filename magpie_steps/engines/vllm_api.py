@@ -101,8 +101,9 @@ def about_version(text: str) -> str:
 def defaults(memory_share: float | None) -> dict[str, Any]:
     """The settings in which we differ from vLLM where nothing is said.
 
-    On a CPU vLLM would take nearly all memory for its cache, and not start beside anything else.
-    And free white space in JSON is where weak models get lost: a whole answer of it.
+    On a CPU vLLM would take nearly all memory for its cache, and not start beside anything else;
+    and vLLM 0.32 ends there ("CPU Generator does not use offset") when a prompt with a seed is
+    computed in parts. Free white space in JSON is where weak models get lost: a whole answer of it.
 
     Args:
         memory_share: the share of memory that was asked for, None for none.
@@ -110,8 +111,10 @@ def defaults(memory_share: float | None) -> dict[str, Any]:
     chosen: dict[str, Any] = {
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}
     }
-    if memory_share is None and made_for_cpu() and CPU_CACHE_VARIABLE not in os.environ:
-        chosen["kv_cache_memory_bytes"] = CPU_CACHE_BYTES
+    if made_for_cpu():
+        chosen["enable_chunked_prefill"] = False
+        if memory_share is None and CPU_CACHE_VARIABLE not in os.environ:
+            chosen["kv_cache_memory_bytes"] = CPU_CACHE_BYTES
     return chosen
 
 
