@@ -71,7 +71,7 @@ def test_shown_commands_exist():
 
 def test_shown_output_is_what_the_pipeline_prints():
     """Figures differ between machines, so names and their order are compared."""
-    shown = [line for line in part("demo").splitlines() if re.match(r"[a-z ]", line)]
+    shown = [line for line in part("demo").splitlines() if re.match(r"[a-zA-Z ]", line)]
     names = [re.split(r"\s{2,}", line.rstrip())[0] for line in shown if "load_dataset" not in line]
     summary = summarise([{"keep": True, "drop_reason": ""}])
     effort = Effort(seconds=1.0, cpu_seconds=1.0, prompt_tokens=1)
