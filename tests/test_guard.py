@@ -32,6 +32,7 @@ PARENT = (
 
 OWNER = """
 import os, signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from magpie_steps.engines.guard import Guard
 
 def start(code, **how):

@@ -233,7 +233,8 @@ def test_an_engine_whose_server_is_gone_for_good_is_lost():
 
 
 OWNER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 sys.path.insert(0, {tests!r})
 import test_served
 from magpie_steps.engines import vllm_api

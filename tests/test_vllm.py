@@ -286,7 +286,8 @@ def test_a_dead_engine_says_so_at_once():
 
 
 OWNER = """
-import asyncio, sys, time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from magpie_steps.engines.vllm import VLLMEngine
 if __name__ == "__main__":
     engine = VLLMEngine(**{settings!r})
