@@ -8,13 +8,14 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from distilabel.errors import DistilabelUserError
 from distilabel.pipeline import Pipeline
+from waiting import completions, wait_for
 
 from magpie_steps import ConversationGenerator, SampleResponses, run_pipeline
 from magpie_steps.embedded import model_path
@@ -96,23 +97,6 @@ def kill_servers_at(journal: Path, counts: list[int]) -> threading.Thread:
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     return thread
-
-
-def completions(journal: Path) -> int:
-    if not journal.is_file():
-        return 0
-    opened = Journal(journal, run_id="look")
-    try:
-        return opened.counts()["completions"]
-    finally:
-        opened.close()
-
-
-def wait_for(so: Callable[[], bool], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not so():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
 
 
 def test_an_engine_alone_starts_and_ends_its_own_server():

@@ -10,8 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import psutil
 import pytest
 from distilabel.pipeline import Pipeline
 from distilabel.steps.tasks import TextGeneration
+from waiting import completions, wait_for
 
 from magpie_steps import ConversationGenerator, SampleResponses, run_pipeline
 from magpie_steps.embedded import model_path
@@ -193,23 +193,6 @@ def pipeline_of(engine: Engine, num_rows: int) -> Pipeline:
         rows = ConversationGenerator(llm=engine, num_rows=num_rows, batch_size=100, seed=3)
         rows >> SampleResponses(llm=engine, num_responses=2)
     return pipeline
-
-
-def completions(journal: Path) -> int:
-    if not journal.is_file():
-        return 0
-    opened = Journal(journal, run_id="look")
-    try:
-        return opened.counts()["completions"]
-    finally:
-        opened.close()
-
-
-def wait_for(so: Callable[[], bool], seconds: float = 240.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not so():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
 
 
 def vllm_processes() -> list[psutil.Process]:

@@ -7,8 +7,8 @@ from magpie_steps.engines.abilities import Abilities
 from magpie_steps.engines.sampling import (
     Completion,
     Sampling,
-    Structure,
     UnsupportedSamplingError,
+    token_constraints,
 )
 
 FEATURE_OF = {
@@ -139,18 +139,7 @@ def _drawn(sampling: Sampling, abilities: Abilities) -> dict[str, Any]:
 
 
 def _constraints(sampling: Sampling) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    if sampling.logit_bias:
-        fields["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
-    if sampling.allowed_token_ids:
-        fields["allowed_token_ids"] = list(sampling.allowed_token_ids)
-    if sampling.bad_words:
-        fields["bad_words"] = list(sampling.bad_words)
+    fields = token_constraints(sampling)
     if sampling.structure:
-        fields["structured_outputs"] = _structured(sampling.structure)
+        fields["structured_outputs"] = sampling.structure.as_fields()
     return fields
-
-
-def _structured(structure: Structure) -> dict[str, Any]:
-    value = list(structure.value) if structure.kind == "choice" else structure.value
-    return {structure.kind: value}

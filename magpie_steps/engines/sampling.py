@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
-from typing import Literal
+from typing import Any, Literal
 
 MAX_SEED = 2**63 - 1
 MAX_BIAS = 100.0
@@ -44,6 +44,10 @@ class Structure:
             raise ValueError(
                 f"Structure.value is {self.value!r}; it must be a text, or texts for a choice"
             )
+
+    def as_fields(self) -> dict[str, str | list[str]]:
+        """The structure by its kind, as vLLM and its server take it."""
+        return {self.kind: self.value if isinstance(self.value, str) else list(self.value)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,16 @@ class Sampling:
         ):
             return ()
         return tuple(name for name in CONSTRAINTS if getattr(self, name))
+
+
+def token_constraints(sampling: Sampling) -> dict[str, Any]:
+    """The constraints on tokens that are set, under the names that vLLM and its server have."""
+    found: dict[str, Any] = {
+        "logit_bias": dict(sampling.logit_bias),
+        "allowed_token_ids": list(sampling.allowed_token_ids),
+        "bad_words": list(sampling.bad_words),
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 _FIELDS = tuple(each.name for each in fields(Sampling))

@@ -5,12 +5,12 @@ import atexit
 import json
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, PrivateAttr
+from pydantic import PrivateAttr
 
 from magpie_steps.engines import vllm_api
 from magpie_steps.engines.base import EngineLostError
@@ -18,6 +18,7 @@ from magpie_steps.engines.http_client import HttpClient
 from magpie_steps.engines.http_engine import HttpEngine
 from magpie_steps.engines.model_files import content_hash, find_model
 from magpie_steps.engines.server import HOST, PORT, Address, Server
+from magpie_steps.engines.vllm_settings import VLLMSettings
 
 LAUNCHER = [sys.executable, "-m", "magpie_steps.engines.vllm_serve", "serve"]
 KEY_VARIABLE = "VLLM_API_KEY"
@@ -37,7 +38,7 @@ MOST_RECONNECTS = 60
 """Failed connections to a server that its owner takes for healthy."""
 
 
-class ServedEngine(HttpEngine):
+class ServedEngine(VLLMSettings, HttpEngine):
     """Continue prompts with a vLLM server that is started for them on this machine.
 
     `run_pipeline` starts one server for all steps whose engines have the same settings, so that a
@@ -88,14 +89,6 @@ class ServedEngine(HttpEngine):
         ```
     """
 
-    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
-    max_num_seqs: int | None = Field(default=None, ge=1)
-    tensor_parallel_size: int = Field(default=1, ge=1)
-    gpu_memory_utilization: float | None = Field(default=None, gt=0.0, le=1.0)
-    quantization: str | None = None
-    enable_prefix_caching: bool = True
-    engine_args: dict[str, Any] = Field(default_factory=dict)
-
     _address: Address | None = PrivateAttr(default=None)
     _own: Server | None = PrivateAttr(default=None)
 
@@ -121,7 +114,7 @@ class ServedEngine(HttpEngine):
             DistilabelUserError: vLLM is not installed, or the server does not start.
         """
         if self._address is None:
-            server = self.make_server()
+            server = self.make_server(self.command())
             server.start()
             atexit.register(self._stop_own)
             self._own, self._address = server, server.address
@@ -136,43 +129,40 @@ class ServedEngine(HttpEngine):
         """Use a server that somebody else starts and ends; None goes back to one of its own."""
         self._address = address
 
-    def make_server(self) -> Server:
+    def make_server(self, command: Sequence[str]) -> Server:
         """A server for this engine's settings, not yet started.
 
+        Args:
+            command: the engine's `command()`.
+
         Raises:
-            DistilabelUserError: vLLM is not installed, or the model is not there.
+            DistilabelUserError: vLLM is not installed.
         """
         vllm_api.require_vllm(self._tell)
         return Server(
             self.model_name,
-            self.command(),
+            command,
             environment=ENVIRONMENT,
             key_variable=KEY_VARIABLE,
             say=self._tell,
         )
 
     def command(self) -> list[str]:
-        """What starts the server; its address is left to be filled in."""
+        """What starts the server; its address is left to be filled in.
+
+        Raises:
+            DistilabelUserError: the model is not there.
+        """
         folder = find_model(self.model, self.revision, self.trust_remote_code)
-        settings = {
-            "host": HOST,
-            "port": PORT,
-            "served_model_name": self.model_name,
-            "dtype": self.dtype,
-            "max_model_len": self.max_context_tokens,
-            "max_num_seqs": self.max_num_seqs,
-            "tensor_parallel_size": self.tensor_parallel_size,
-            **vllm_api.defaults(self.gpu_memory_utilization),
-            "gpu_memory_utilization": self.gpu_memory_utilization,
-            "quantization": self.quantization,
-            "enable_prefix_caching": self.enable_prefix_caching,
-            "trust_remote_code": True if self.trust_remote_code else None,
+        settings = self._arguments(
+            host=HOST,
+            port=PORT,
+            served_model_name=self.model_name,
             # So that answers say what was cached, and requests alone say how they are drawn.
-            "enable_prompt_tokens_details": True,
-            "generation_config": "vllm",
-            "disable_uvicorn_access_log": True,
-            **self.engine_args,
-        }
+            enable_prompt_tokens_details=True,
+            generation_config="vllm",
+            disable_uvicorn_access_log=True,
+        )
         return [*LAUNCHER, str(folder), *_flags(settings)]
 
     def _tell(self, line: str) -> None:
@@ -219,8 +209,8 @@ class ServedEngine(HttpEngine):
             )
 
     def _make_fingerprint(self, folder: Path) -> str:
-        quantized = f"/{self.quantization}" if self.quantization else ""
-        return f"vllm-served/{self.model_name}@{content_hash(folder)}/{self.dtype}{quantized}"
+        weights = self._weights_as(self.dtype)
+        return f"vllm-served/{self.model_name}@{content_hash(folder)}/{weights}"
 
     def _wanted_model(self) -> tuple[str, bool]:
         return self.model_name, False
@@ -236,7 +226,7 @@ def servers_for(engines: Iterable[ServedEngine]) -> Iterator[list[Server]]:
     shared: dict[tuple[str, ...], list[ServedEngine]] = {}
     for engine in engines:
         shared.setdefault(tuple(engine.command()), []).append(engine)
-    servers = [group[0].make_server() for group in shared.values()]
+    servers = [group[0].make_server(command) for command, group in shared.items()]
     try:
         _start_all(servers)
         for server, group in zip(servers, shared.values(), strict=True):
@@ -271,7 +261,7 @@ def _start_all(servers: list[Server]) -> None:
 
 
 def _flags(settings: dict[str, Any]) -> list[str]:
-    """Settings as a command line's flags; None leaves one out."""
+    """Settings as a command line's flags."""
     flags: list[str] = []
     for name, value in settings.items():
         flag = name.replace("_", "-")
@@ -279,7 +269,7 @@ def _flags(settings: dict[str, Any]) -> list[str]:
             flags.append(f"--{flag}")
         elif value is False:
             flags.append(f"--no-{flag}")
-        elif value is not None:
+        else:
             text = value if isinstance(value, str) else json.dumps(value)
             flags += [f"--{flag}", text]
     return flags

