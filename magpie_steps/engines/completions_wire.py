@@ -8,6 +8,7 @@ from magpie_steps.engines.sampling import (
     Completion,
     Sampling,
     UnsupportedSamplingError,
+    as_completion,
     token_constraints,
 )
 
@@ -87,24 +88,13 @@ def _completion(
     end: int | None,
 ) -> Completion:
     reason, stop, ids = (choice.get(n) for n in ("finish_reason", "stop_reason", "token_ids"))
-    if reason not in ("stop", "length"):
-        raise RuntimeError(f"the server gave up an answer: finish_reason is {reason!r}")
     if ids is None:
         ids = encode(choice["text"])
         closing = end if stop is None else stop
         if reason == "stop" and isinstance(closing, int):
             ids = [*ids, closing]
-    # Of the model's own end tokens servers say no more than that one came: it is the last one.
-    if stop is None and reason == "stop" and ids:
-        stop = ids[-1]
-    return Completion(
-        text=choice["text"],
-        token_ids=tuple(ids),
-        finish_reason=reason,
-        stop_reason=stop if reason == "stop" else None,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=len(ids),
-        cached_tokens=cached,
+    return as_completion(
+        choice["text"], ids, reason, stop, prompt_tokens=prompt_tokens, cached_tokens=cached
     )
 
 

@@ -33,6 +33,7 @@ class _Row:
     future: "asyncio.Future[Completion]"
     stop_ids: frozenset[int]
     tail: int  # how many last tokens may hold a stop string; 0 without stop strings
+    constrained: bool  # settled once: it is asked at every token
     token_ids: list[int] = field(default_factory=list)
     cached: int = 0  # positions of the prompt that had been computed before
 
@@ -94,7 +95,8 @@ class DecodeLoop:
         with self._changed:
             if self._stopping or not self._thread.is_alive():
                 raise RuntimeError("the engine is not running: call load() before complete()")
-            self._waiting.append(_Row(prompt_ids, sampling, future, stop_ids, tail))
+            constrained = bool(sampling.constraints)
+            self._waiting.append(_Row(prompt_ids, sampling, future, stop_ids, tail, constrained))
             self._changed.notify()
         return await future
 
@@ -218,7 +220,7 @@ class DecodeLoop:
         self._runner.reserve(len(self._rows), longest)
         logits = self._runner.decode(tokens, positions, longest)
         for slot, row in active:
-            if row.sampling.constraints:
+            if row.constrained:
                 constrain(logits[slot], row.sampling, first=not row.token_ids)
         chosen = draw(logits, self._settings).tolist()
         self._settings.step += np.uint64(1)
@@ -231,7 +233,7 @@ class DecodeLoop:
 
     def _take(self, row: _Row, token: int) -> Completion | Exception | None:
         """Add a token to a row; what became of the row when it is done."""
-        if token < 0 and row.sampling.constraints:
+        if token < 0 and row.constrained:
             return RuntimeError(
                 f"no token may come: {', '.join(row.sampling.constraints)} of the sampling ban all"
             )

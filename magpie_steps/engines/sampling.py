@@ -177,6 +177,46 @@ class Completion:
     cached_tokens: int = field(default=0, compare=False)
 
 
+def as_completion(
+    answer: str,
+    ids: Sequence[int],
+    finish_reason: str | None,
+    stop_reason: int | str | None,
+    *,
+    prompt_tokens: int,
+    cached_tokens: int,
+) -> Completion:
+    """The completion that vLLM, or a server like it, tells of.
+
+    Args:
+        answer: its text.
+        ids: its tokens, as many as are known.
+        finish_reason: why it ended.
+        stop_reason: the stop string or token that ended it; None also if it was the model's own end
+            token, which is the last one then.
+        prompt_tokens: length of the prompt.
+        cached_tokens: those of them that had been computed before.
+
+    Raises:
+        RuntimeError: it did not come to an end.
+    """
+    if finish_reason not in ("stop", "length"):
+        raise RuntimeError(f"the engine gave up a request: finish_reason is {finish_reason!r}")
+    if finish_reason == "length":
+        stop_reason = None
+    elif stop_reason is None and ids:
+        stop_reason = ids[-1]
+    return Completion(
+        text=answer,
+        token_ids=tuple(ids),
+        finish_reason="stop" if finish_reason == "stop" else "length",
+        stop_reason=stop_reason,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=len(ids),
+        cached_tokens=cached_tokens,
+    )
+
+
 def completion_key(fingerprint: str, prompt_ids: Sequence[int], sampling: Sampling) -> bytes:
     """The journal's key: 32 bytes that stand for everything a completion depends on."""
     s = sampling

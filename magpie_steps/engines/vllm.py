@@ -18,7 +18,7 @@ from magpie_steps.engines.guard import Guard
 from magpie_steps.engines.loop_thread import LoopThread
 from magpie_steps.engines.model_files import content_hash, find_model
 from magpie_steps.engines.pretrained import generation_config_of
-from magpie_steps.engines.sampling import CONSTRAINTS
+from magpie_steps.engines.sampling import CONSTRAINTS, as_completion
 from magpie_steps.engines.vllm_client import VLLMClient
 from magpie_steps.engines.vllm_settings import VLLMSettings
 
@@ -214,20 +214,13 @@ def _children_guarded(guard: Guard) -> Iterator[None]:
 
 
 def _completion(result: Any) -> Completion:
-    """VLLM's answer in our words."""
+    """The answer of vLLM in our words."""
     output = result.outputs[0]
-    token_ids = tuple(output.token_ids)
-    if output.finish_reason not in ("stop", "length"):
-        raise RuntimeError(f"vLLM gave up a request: {output.finish_reason}")
-    stopped = output.finish_reason == "stop"
-    # Of the model's own end tokens vLLM says no more than that one came: it is the last one.
-    stop = token_ids[-1] if stopped and output.stop_reason is None else output.stop_reason
-    return Completion(
-        text=output.text,
-        token_ids=token_ids,
-        finish_reason="stop" if stopped else "length",
-        stop_reason=stop if stopped else None,
+    return as_completion(
+        output.text,
+        output.token_ids,
+        output.finish_reason,
+        output.stop_reason,
         prompt_tokens=len(result.prompt_token_ids),
-        completion_tokens=len(token_ids),
         cached_tokens=result.num_cached_tokens or 0,
     )

