@@ -1,19 +1,17 @@
 """What is in a row?
 
-The one place that names the columns: their type, unit, values, producer and meaning. The parquet
-schema, the card and the tables in the README follow from it. A value that does not apply is empty,
+The one place that names the columns, with `label_columns` for those of judgement: their type, unit,
+values, producer and meaning. The parquet schema, the card and the tables in the README follow from
+it. A value that does not apply is empty,
 never missing and never null, so that every row has every column with one type.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-ColumnType = str | list["ColumnType"] | dict[str, "ColumnType"]
-"""A scalar by its Arrow name, a one-item list for a list, a dict for a struct."""
-
-SCALARS: dict[str, Any] = {"string": "", "int64": 0, "float64": float("nan"), "bool": False}
-"""The scalar types and their empty values."""
+from magpie_steps.column_types import Column, ColumnType, empty_value, type_text
+from magpie_steps.label_columns import LABEL_COLUMNS
 
 MESSAGES: ColumnType = [{"role": "string", "content": "string"}]
 """The type of a conversation."""
@@ -33,32 +31,12 @@ RESPONDERS = "ConversationGenerator, GenerateResponse"
 BASE = "BaseResponse"
 SAMPLERS = "SampleResponses"
 SCORER = "RewardScorer"
+RECIPE = "ApplyRecipe"
 FORMATTERS = "FormatPreference, FormatSFT"
 EVERY = (
     f"{GENERATORS}, GenerateResponse, ContinueConversation, {BASE}, {SAMPLERS}, {SCORER},"
-    f" {FORMATTERS}"
+    f" {RECIPE}, {FORMATTERS}"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a row.
-
-    Attributes:
-        name: The column's name, the same everywhere.
-        type: The type, see `ColumnType`.
-        unit: What a number counts, "" for none.
-        values: Which values are possible, in words.
-        producer: The components that write it, separated by commas.
-        description: What it holds.
-    """
-
-    name: str
-    type: ColumnType
-    unit: str
-    values: str
-    producer: str
-    description: str
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -273,6 +251,7 @@ COLUMNS: tuple[Column, ...] = (
         "Length of the instruction.",
     ),
     Column("response_length", "int64", "characters", ">= 0", RESPONDERS, "Length of the response."),
+    *LABEL_COLUMNS,
     Column(
         "reward_model",
         "string",
@@ -368,7 +347,7 @@ COLUMNS: tuple[Column, ...] = (
         "",
         "instruction_<reason>, response_<reason>, base_response_<reason>, responses_too_few,"
         " reward_<reason>, engine_error, no_instruction, bad_messages, messages_<fault>,"
-        " preference_<reason>, sft_no_response",
+        " preference_<reason>, sft_no_response, recipe_<rule>",
         EVERY,
         'Why the row is not kept, "" when it is.',
     ),
@@ -406,35 +385,10 @@ def written_by(component: str) -> list[str]:
     return [c.name for c in COLUMNS if component in c.producer.split(", ")]
 
 
-def empty_value(kind: ColumnType) -> Any:
-    """Return the empty value of a type: "", 0, NaN, False, [] or a struct of empty values."""
-    if isinstance(kind, str):
-        return SCALARS[kind]
-    if isinstance(kind, list):
-        return []
-    return {name: empty_value(inner) for name, inner in kind.items()}
-
-
 def empty_row(names: Iterable[str] = NAMES) -> dict[str, Any]:
     """Return a row of empty values for the named columns."""
     wanted = frozenset(names)
     return {c.name: empty_value(c.type) for c in COLUMNS if c.name in wanted}
-
-
-def type_text(kind: ColumnType) -> str:
-    """Return a type in Arrow's notation, for example ``list<struct<role: string>>``."""
-    if isinstance(kind, str):
-        return kind
-    if isinstance(kind, list):
-        return f"list<{type_text(kind[0])}>"
-    return f"struct<{', '.join(f'{name}: {type_text(t)}' for name, t in kind.items())}>"
-
-
-def short_type(kind: ColumnType) -> str:
-    """Return a type without a struct's fields, for example ``list<struct>``."""
-    if isinstance(kind, list):
-        return f"list<{short_type(kind[0])}>"
-    return kind if isinstance(kind, str) else "struct"
 
 
 def markdown_table() -> str:

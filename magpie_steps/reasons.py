@@ -38,6 +38,16 @@ PREFERENCE_REASONS = (
 )
 """Why a row makes no preference pair, as `magpie_steps.preference` checks it, in this order."""
 
+TAG_REASONS = (
+    "empty",
+    "truncated",
+    "no_object",
+    "missing_key",
+    "unknown_label",
+    "several_labels",
+)
+"""Why an answer of a tagger gives no label, as `magpie_steps.tag_answers` names it."""
+
 PROMPT_TOO_LONG = "prompt_too_long"
 ENGINE_ERROR = "engine_error"
 NO_INSTRUCTION = "no_instruction"
@@ -76,6 +86,16 @@ def base_response_reason(reason: str) -> str:
 def reward_reason(reason: str) -> str:
     """Return the word for a response without a reward, as rows carry it."""
     return reason if reason == ENGINE_ERROR else f"reward_{reason}"
+
+
+def recipe_reason(rule: str) -> str:
+    """Return the word for a row that a recipe's rule removes, as rows carry it."""
+    return f"recipe_{rule}"
+
+
+def is_recipe_reason(reason: str) -> bool:
+    """Return whether a row was dropped by a recipe, and not by a step before it."""
+    return reason.startswith(recipe_reason(""))
 
 
 def preference_reason(reason: str) -> str:

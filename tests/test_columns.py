@@ -6,6 +6,7 @@ import pytest
 
 import magpie_steps
 from magpie_steps import columns, reasons
+from magpie_steps.column_types import type_text
 from magpie_steps.conversation import MessageFault
 from magpie_steps.follow_ups import FollowUpFault
 from magpie_steps.publish import arrow_schema
@@ -17,7 +18,7 @@ def test_names_are_unique_and_typed():
     for column in columns.COLUMNS:
         assert column.name.isidentifier()
         assert column.description.endswith(".")
-        assert columns.type_text(column.type)
+        assert type_text(column.type)
 
 
 def test_empty_row_has_every_column_and_fits_the_schema():
@@ -44,7 +45,7 @@ def test_arrow_types_match_the_type_text():
     schema = arrow_schema()
     for column in columns.COLUMNS:
         found = str(schema.field(column.name).type)
-        expected = columns.type_text(column.type)
+        expected = type_text(column.type)
         normal = found.replace("element: ", "").replace("item: ", "").replace("double", "float64")
         assert normal == expected
 

@@ -12,6 +12,7 @@ from distilabel.utils.export_components_info import export_components_info
 
 import magpie_steps
 from magpie_steps import columns
+from magpie_steps.column_types import short_type
 from magpie_steps.engines.scripted import ScriptedEngine
 
 EXPORTED = [getattr(magpie_steps, name) for name in magpie_steps.__all__]
@@ -54,6 +55,15 @@ OTHER_SETTINGS = {
     "min_margin": 0.5,
     "allow_swap": True,
     "drop_system": True,
+    "recipe": {
+        "name": "mine",
+        "rules": [
+            {"kind": "one_of", "column": "language", "values": ["EN", "NO"]},
+            {"kind": "number_above", "column": "instruct_reward", "bound": -12.0},
+        ],
+        "longest": 5,
+    },
+    "longest": 7,
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore:Step .* hasn't received a pipeline")
@@ -116,7 +126,7 @@ def test_docstrings_list_exactly_the_columns(kind):
     assert list(parsed["output_columns"]) == list(step.outputs)
     assert list(parsed["input_columns"]) == list(step.inputs)
     for name, (shown, text) in {**parsed["output_columns"], **parsed["input_columns"]}.items():
-        assert shown.strip("`") == columns.short_type(known[name].type)
+        assert shown.strip("`") == short_type(known[name].type)
         assert text.endswith(".")
     for name, (_, text) in parsed["output_columns"].items():
         assert " ".join(text.split()) == known[name].description

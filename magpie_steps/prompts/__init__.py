@@ -41,6 +41,14 @@ def multi_turn_prompt() -> str:
     return _read("multi_turn.txt")
 
 
+def tagging_prompt() -> str:
+    """Return what a model is told that labels an instruction; the instruction follows it.
+
+    It shows what an answer looks like before anything else, with real values in every place.
+    """
+    return _read("tagging.txt")
+
+
 def few_shot_prompt() -> str:
     """Return a preamble and worked questions and answers, for a model that knows no chat.
 

@@ -139,3 +139,15 @@ class PreferenceSampling(ResponseSampling):
     temperature: Annotated[float, Field(gt=0.0, le=10.0), RUNTIME] = Field(
         default=0.8, description="Sampling temperature, above 0, at most 10."
     )
+
+
+class TaggerSampling(ResponseSampling):
+    """How labels are sampled: greedily, and briefly."""
+
+    max_new_tokens: Count = Field(default=512, description="Most tokens to generate.")
+
+
+class GuardSampling(ResponseSampling):
+    """How verdicts are sampled: greedily; a verdict is a word and some codes."""
+
+    max_new_tokens: Count = Field(default=64, description="Most tokens to generate.")
