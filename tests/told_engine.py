@@ -9,6 +9,7 @@ from pydantic import PrivateAttr
 from tiny_tokenizers import llama_style
 
 from magpie_steps.engines.base import Completion, Engine, EngineLostError, Sampling
+from magpie_steps.engines.conversation_encoder import ConversationEncoder, Encoded
 from magpie_steps.engines.scripted import ScriptedEngine
 from magpie_steps.templates import PreQueryTemplate
 
@@ -140,3 +141,40 @@ class LostEngine(ScriptedEngine):
         if self.stats.generated >= self.answers:
             raise EngineLostError("the engine's process has ended; run again")
         return await super()._complete(prompt_ids, sampling)
+
+
+class FormEngine(ToldEngine):
+    """Keeps to JSON schemas, as far as it says so: its script does."""
+
+    @property
+    def obeys(self) -> frozenset[str]:
+        return frozenset({"structure"})
+
+
+GUARD_TEMPLATE = (
+    "{{ '<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nCategories:\n"
+    "S1: Violent Crimes.\nS2: Sex-Related Crimes.\nS10: Suicide & Self-Harm.\n\n' }}"
+    "{% for message in messages %}"
+    "{{ message['role'] + ': ' + message['content'] + '\n\n' }}"
+    "{% endfor %}{{ 'Is the last message safe?<|eot_id|>' }}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
+    "{% endif %}"
+)
+"""A chat template in the manner of a guard model's."""
+
+
+class GuardEngine(ToldEngine):
+    """A guard model: its template has no place for a user's free text, and is never asked for."""
+
+    _encoder: Any = PrivateAttr(default=None)
+
+    def load(self) -> None:
+        super().load()
+        self._template = None
+        self._tokenizer.chat_template = GUARD_TEMPLATE
+        self._encoder = ConversationEncoder(
+            self._tokenizer, strip_bos=False, max_tokens=self.context - 1, asks=True
+        )
+
+    def encode_conversation(self, messages: Sequence[Any]) -> Encoded:
+        return self._encoder.encode([messages])[0]

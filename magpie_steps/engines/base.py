@@ -24,6 +24,8 @@ from magpie_steps.engines.sampling import (
 from magpie_steps.engines.stats import EngineStats
 
 if TYPE_CHECKING:
+    from magpie_steps.conversation import Message
+    from magpie_steps.engines.conversation_encoder import Encoded
     from magpie_steps.templates import PreQueryTemplate
 
 __all__ = [
@@ -138,6 +140,21 @@ class Engine(LLM, ABC):
         BOS comes first if the tokenizer puts one there. A control token that is written in the text
         is encoded as ordinary text.
         """
+
+    def encode_conversation(self, messages: "Sequence[Message]") -> "Encoded":
+        """A whole conversation as prompt ids, for a model that judges it; after `load()`.
+
+        Only the model's chat template is needed: guard models have one with no place for a user's
+        free text.
+
+        Returns:
+            Ids and text, or the reason why there are none: `bad_messages`, `control_tokens`
+            (a text holds one) or `too_long`.
+        """
+        raise UnsupportedSamplingError(
+            f"{type(self).__name__} has no chat template to put a conversation into; use an engine"
+            " that has the model's tokenizer"
+        )
 
     def tokens_matching(self, pattern: str) -> tuple[int, ...]:
         """The ids of the tokens whose whole text matches a regular expression; after `load()`."""

@@ -1,4 +1,4 @@
-"""Which token ids does a reward model read for a conversation?"""
+"""Which token ids does a model read that judges a whole conversation?"""
 
 import re
 from collections.abc import Sequence
@@ -21,10 +21,11 @@ PROBE = append_turn(append_turn([], "Hi", "Hello"), "How are you?", "Fine.")
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A conversation's token ids, or why it has none."""
+    """A conversation's token ids and their text, or why it has none."""
 
     ids: tuple[int, ...]
     reason: str = ""
+    text: str = ""
 
 
 class ConversationEncoder:
@@ -35,30 +36,35 @@ class ConversationEncoder:
         strip_bos: Take the template's BOS off the text and let the tokenizer add its own special
             tokens, as a text-classification pipeline does; else the text is encoded as it is.
         max_tokens: Tokens of the longest conversation that the model reads.
+        asks: Whether the model writes its judgement, so that its turn is opened behind the
+            conversation; such a model also judges what has not been answered yet.
 
     Raises:
         ValueError: The tokenizer has no chat template.
         ChatTemplateError: The template takes no conversation at all.
     """
 
-    def __init__(self, tokenizer: Any, *, strip_bos: bool, max_tokens: int) -> None:
+    def __init__(
+        self, tokenizer: Any, *, strip_bos: bool, max_tokens: int, asks: bool = False
+    ) -> None:
         self._tokenizer = tokenizer
+        self._asks = asks
         self._strip_bos = strip_bos
         self._max_tokens = max_tokens
         self._bos = str(tokenizer.special_tokens_map.get("bos_token") or "")
         self._renderer = ChatRenderer(
             tokenizer.get_chat_template(), dict(tokenizer.special_tokens_map), {}, datetime.now()
         )
-        self._probe = self._renderer.render(PROBE) + self._system_probe()
+        self._probe = self._render(PROBE) + self._system_probe()
         self._has_bos = bool(self._bos) and self._probe.startswith(self._bos)
         self._control = _any_of(_control_tokens(tokenizer, self._probe))
 
     def encode(self, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
         """Return each conversation's ids, or the reason why the model cannot read it.
 
-        The reasons: `bad_messages` (not a conversation that ends with an answer, or one that the
-        template refuses), `control_tokens` (a text holds one, which would end or open a turn) and
-        `too_long`.
+        The reasons: `bad_messages` (not a conversation that ends with an answer, unless the model
+        asks, or one that the template refuses), `control_tokens` (a text holds one, which would end
+        or open a turn) and `too_long`.
         """
         encoded = [Encoded((), self._refusal(messages)) for messages in conversations]
         texts: dict[int, str] = {}
@@ -66,12 +72,12 @@ class ConversationEncoder:
             if encoded[place].reason:
                 continue
             try:
-                texts[place] = self._renderer.render(messages)
+                texts[place] = self._render(messages)
             except ChatTemplateError:
                 encoded[place] = Encoded((), BAD_MESSAGES)
         for place, ids in zip(texts, self._ids(list(texts.values())), strict=True):
             fits = len(ids) <= self._max_tokens
-            encoded[place] = Encoded(ids) if fits else Encoded((), TOO_LONG)
+            encoded[place] = Encoded(ids, text=texts[place]) if fits else Encoded((), TOO_LONG)
         return encoded
 
     def unused_token(self, vocabulary: int) -> int | None:
@@ -91,10 +97,13 @@ class ConversationEncoder:
             validate(messages)
         except ValueError:
             return BAD_MESSAGES
-        if messages[-1]["role"] != ASSISTANT:
+        if messages[-1]["role"] != ASSISTANT and not self._asks:
             return BAD_MESSAGES
         held = any(self._control.search(message["content"]) for message in messages)
         return CONTROL_TOKENS if held else ""
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        return self._renderer.render(messages, add_generation_prompt=self._asks)
 
     def _ids(self, texts: list[str]) -> list[tuple[int, ...]]:
         if not texts:
@@ -115,7 +124,7 @@ class ConversationEncoder:
     def _system_probe(self) -> str:
         """Return a conversation with a system message, "" if the template takes none."""
         try:
-            return self._renderer.render([*start("Be brief."), *PROBE])
+            return self._render([*start("Be brief."), *PROBE])
         except ChatTemplateError:
             return ""
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from magpie_steps.conversation import Message
 from magpie_steps.embedded import model_path
+from magpie_steps.engines.conversation_encoder import PROBE, ConversationEncoder
 from magpie_steps.engines.model_files import find_model
 from magpie_steps.engines.pretrained import (
     choose_device,
@@ -19,7 +20,6 @@ from magpie_steps.engines.pretrained import (
     load_weights,
     position_limit,
 )
-from magpie_steps.engines.reward_text import PROBE, ConversationEncoder
 from magpie_steps.rendering import ChatTemplateError
 
 ScoreFrom = Literal["logits", "score"]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from magpie_steps.conversation import Message, validate
 from magpie_steps.engines.base import Completion, Engine, Sampling
+from magpie_steps.engines.conversation_encoder import BAD_MESSAGES, Encoded
 from magpie_steps.engines.scripted_text import (
     END_ID,
     FIRST_CHARACTER_ID,
@@ -113,6 +115,15 @@ class ScriptedEngine(Engine):
     def encode(self, text: str) -> tuple[int, ...]:
         """A plain text as prompt ids: BOS, then one for each character."""
         return tuple(ScriptedTokenizer().encode(text, split_special_tokens=True))
+
+    def encode_conversation(self, messages: Sequence[Message]) -> Encoded:
+        """A conversation's texts as prompt ids, one message a line."""
+        try:
+            validate(messages)
+        except ValueError:
+            return Encoded((), BAD_MESSAGES)
+        text = "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+        return Encoded(self.encode(text), text=text)
 
     @property
     def obeys(self) -> frozenset[str]:

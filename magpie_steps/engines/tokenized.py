@@ -3,13 +3,16 @@
 import re
 from abc import ABC
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distilabel.errors import DistilabelUserError
 from pydantic import PrivateAttr
 
+from magpie_steps.conversation import Message
 from magpie_steps.engines.base import Engine
+from magpie_steps.engines.conversation_encoder import ConversationEncoder, Encoded
 from magpie_steps.engines.plain_text import PlainTextEncoder
 from magpie_steps.engines.pretrained import load_tokenizer
 
@@ -38,6 +41,7 @@ class TokenizerEngine(Engine, ABC):
     _generation_config: Any = PrivateAttr(default=None)
     _template: Any = PrivateAttr(default=None)
     _plain_text: PlainTextEncoder | None = PrivateAttr(default=None)
+    _judged: ConversationEncoder | None = PrivateAttr(default=None)
 
     @property
     def model_name(self) -> str:
@@ -70,19 +74,30 @@ class TokenizerEngine(Engine, ABC):
             self._plain_text = PlainTextEncoder(self._loaded(self._tokenizer))
         return self._plain_text.encode(text)
 
+    def encode_conversation(self, messages: Sequence[Message]) -> Encoded:
+        """A whole conversation as prompt ids, for a model that judges it; after `load()`.
+
+        Raises:
+            DistilabelUserError: the model has no chat template, or one that takes no conversation.
+        """
+        if self._judged is None:
+            self._judged = self._make_conversation_encoder()
+        return self._judged.encode([messages])[0]
+
     def tokens_matching(self, pattern: str) -> tuple[int, ...]:
         """The ids of the tokens whose whole text matches a regular expression."""
         tokenizer, matches = self._loaded(self._tokenizer), re.compile(pattern).fullmatch
         return tuple(token for token in range(len(tokenizer)) if matches(self._decode([token])))
 
     def _read_tokenizer(self, folder: Path, generation_config: Any = None) -> None:
-        self._template = self._plain_text = None
+        self._template = self._plain_text = self._judged = None
         self._tokenizer = load_tokenizer(folder, self.model, self.trust_remote_code)
         self._generation_config = generation_config
 
     def unload(self) -> None:
         """Let go of the tokenizer; never raises. Subclasses call this after their own work."""
-        self._tokenizer = self._template = self._generation_config = self._plain_text = None
+        self._tokenizer = self._template = self._generation_config = None
+        self._plain_text = self._judged = None
         super().unload()
 
     def _decode(self, token_ids: Sequence[int]) -> str:
@@ -95,6 +110,18 @@ class TokenizerEngine(Engine, ABC):
         if not value:
             raise RuntimeError(f"{type(self).__name__} is not loaded; call load() first")
         return value
+
+    def _make_conversation_encoder(self) -> ConversationEncoder:
+        tokenizer = self._loaded(self._tokenizer)
+        if self.chat_template is not None:
+            tokenizer = deepcopy(tokenizer)
+            tokenizer.chat_template = self.chat_template
+        try:
+            return ConversationEncoder(
+                tokenizer, strip_bos=False, max_tokens=self.max_model_len - 1, asks=True
+            )
+        except ValueError as error:
+            raise DistilabelUserError(f"{self.model_name} judges nothing: {error}") from error
 
     def _make_template(self, tokenizer: Any) -> "PreQueryTemplate":
         from magpie_steps.templates import ChatTemplateError, PreQueryTemplate
