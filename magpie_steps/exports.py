@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from magpie_steps import columns
-from magpie_steps.columns import MESSAGES, ColumnType
+from magpie_steps.column_types import ColumnType
+from magpie_steps.columns import MESSAGES
 from magpie_steps.preference import kto_rows, preference_rows, sft_row
 from magpie_steps.shards import remove_shards, write_shards
 
@@ -73,6 +74,15 @@ EXPORTS: Mapping[str, Export] = {
 """Every export by the name of its folder and configuration."""
 
 
+SIDES: Mapping[str, bool] = {"filtered": True, "removed": False}
+"""The configurations of the rows that a recipe keeps and of those that it does not."""
+
+_SIDE_USES = {
+    "filtered": "the rows that the recipe keeps",
+    "removed": "the other rows, with their `drop_reason`",
+}
+
+
 def check_exports(names: Sequence[str], rows: Sequence[Row]) -> None:
     """Check that exports exist and that rows have what they need.
 
@@ -120,9 +130,13 @@ def usage(names: Sequence[str]) -> str:
         "PATH is this repository's id or its folder.",
         "",
         "- `load_dataset(PATH)`: every row with all its columns, kept or not",
-        *(f'- `load_dataset(PATH, "{name}")`: {EXPORTS[name].use}' for name in names),
+        *(f'- `load_dataset(PATH, "{name}")`: {_use(name)}' for name in names),
     ]
     return "\n".join(lines)
+
+
+def _use(name: str) -> str:
+    return _SIDE_USES[name] if name in SIDES else EXPORTS[name].use
 
 
 def _examples(rows: Iterable[Row], export: Export) -> Iterator[Row]:

@@ -19,6 +19,8 @@ from magpie_steps.embedded import model_path
 from magpie_steps.engines.preflight import INSTALL_VLLM, check_model, has_vllm
 from magpie_steps.provenance import Work, generated_so_far
 from magpie_steps.publish import RunRecord, check_folder, write_repository
+from magpie_steps.recipe_files import recipe_given
+from magpie_steps.recipes import RECIPES, Recipe
 from magpie_steps.resume import claim
 from magpie_steps.stored_rows import StoredRows
 from magpie_steps.summary import Summary, counted, problem_of, summarise, table, timed
@@ -31,6 +33,24 @@ if TYPE_CHECKING:
 
 MODELS = {"model": "tiny-instruct", "base_model": "tiny-base", "reward_model": "tiny-reward"}
 """The flags that name models, each with the embedded model that stands in for it."""
+
+SCRIPTED = "scripted"
+"""What writes where there is no model at all."""
+
+RULES = "rules"
+"""What labels instructions where there is no model for it."""
+
+MINILM = "all-MiniLM-L6-v2"
+"""What embeds instructions where nothing else is asked for; it comes with the package."""
+
+RULES_REMARK = (
+    "Difficulty, quality and category were chosen by rules of words and form, not by a model: they"
+    " try the pipeline out and judge nothing."
+)
+REWARDS_REMARK = (
+    "No reward model was given, so there are no rewards, and the recipe's rules about them were"
+    " left out."
+)
 
 ENGINES = ("auto", "transformers", "vllm", "server", "completions", "scripted")
 """What can write: a model in this process, one in a server that is started for the run or that is
@@ -50,7 +70,9 @@ class Run:
         output_dir: Where the dataset goes.
         engine_kind: What writes: one of `ENGINES`, chosen already.
         base_urls: Where the servers of the model are, for the engine "completions".
-        models: Model by flag: a hub id, a folder, or "scripted".
+        models: Model by flag: a hub id, a folder, "scripted", or "rules" for a tagger without one;
+            "" for a reward model that is left out.
+        recipe: Which rows are kept, None for all.
         license: The dataset's licence, None to leave it open.
     """
 
@@ -60,6 +82,7 @@ class Run:
     engine_kind: str
     models: Mapping[str, str]
     base_urls: tuple[str, ...] = ()
+    recipe: Recipe | None = None
     license: str | None = None
 
     @property
@@ -70,7 +93,7 @@ class Run:
     @property
     def scripted(self) -> bool:
         """Whether a scripted engine writes, without a model."""
-        return self.engine_kind == "scripted"
+        return self.engine_kind == SCRIPTED
 
     def engine(self, flag: str = "model") -> "magpie_steps.Engine":
         """Return a new engine for the model of a flag."""
@@ -81,13 +104,45 @@ class Run:
             return magpie_steps.VLLMEngine(model=model)
         if self.engine_kind == "server":
             return magpie_steps.ServedEngine(model=model)
-        if self.engine_kind == "completions" and flag == "model":
+        if self.engine_kind == "completions" and model == self.models["model"]:
             return magpie_steps.CompletionsEngine(model=model, base_urls=list(self.base_urls))
         return magpie_steps.TransformersEngine(model=model)
 
     def reward_model(self) -> dict[str, Any]:
         """Return the settings of a `RewardScorer`'s reward model."""
         return {"model": self.models["reward_model"]}
+
+    def judges(self) -> list[Any]:
+        """Return the steps that judge rows: labels, language, rewards, neighbours, the recipe."""
+        if self.recipe is None:
+            return []
+        tagger, embedding = self.models["tagger_model"], self.models["embedding_model"]
+        return [
+            magpie_steps.RuleTagger()
+            if tagger == RULES
+            else magpie_steps.InstructionTagger(llm=self.engine("tagger_model"), seed=self.seed),
+            magpie_steps.LanguageTagger(),
+            *(
+                [magpie_steps.RewardScorer(reward_model=self.reward_model())]
+                if self.models["reward_model"]
+                else []
+            ),
+            magpie_steps.NeighbourDistance(
+                embedder={} if embedding == MINILM else {"model": embedding},
+                store_dir=str(self.work_dir / "embeddings"),
+            ),
+            magpie_steps.ApplyRecipe(recipe=self.recipe.as_dict()),
+        ]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What has to be known about the labels."""
+        if self.recipe is None:
+            return []
+        return [
+            *([RULES_REMARK] if self.models["tagger_model"] == RULES else []),
+            *([] if self.models["reward_model"] else [REWARDS_REMARK]),
+        ]
 
 
 @dataclass(frozen=True)
@@ -98,7 +153,9 @@ class Job:
         name: The dataset's name, also of its default output folder under ``data``.
         build: Returns the pipeline of a run.
         settings: What the rows depend on besides models, seed and number, for the card.
-        models: The flags in `MODELS` that it takes.
+        models: The flags in `MODELS` that it takes; "tagger_model" and "embedding_model" as well if
+            it has a recipe.
+        recipe: The recipe that chooses its rows unless another is asked for, "" if none does.
         mix: How often each system prompt is drawn, by key; empty without system prompts.
         exports: The kept rows in trainers' formats, see `write_repository`.
         num_rows: Rows by default.
@@ -108,6 +165,7 @@ class Job:
     build: Callable[[Run], "Pipeline"]
     settings: Mapping[str, Any]
     models: tuple[str, ...] = ("model",)
+    recipe: str = ""
     mix: Mapping[str, float] = field(default_factory=dict)
     exports: tuple[str, ...] = ()
     num_rows: int = 200
@@ -118,15 +176,23 @@ class Job:
         return self.name.replace("-", "_")
 
     def settings_of(self, run: Run) -> dict[str, Any]:
-        """Return what the rows depend on; more rows of the same settings extend a dataset."""
-        return {**run.models, "seed": run.seed, **self.settings}
+        """Return what the rows depend on; more rows of the same settings extend a dataset.
+
+        A recipe chooses among rows and is not part of it.
+        """
+        models = {flag: shown_model(model) for flag, model in run.models.items()}
+        return {**models, "seed": run.seed, **self.settings}
 
     def main(self, description: str | None, arguments: Sequence[str] | None = None) -> int:
         """Run the job; return the exit code: 0, 1 if rows are missing, 2 if it cannot start."""
-        run = self._parse(description or "", arguments)
+        try:
+            run = self._parse(description or "", arguments)
+            _check(run)
+        except (OSError, ValueError) as error:
+            return self._fail(error, code=2)
         journal = run.work_dir / "journal.sqlite"
         try:
-            _check(run)
+            check_folder(run.output_dir)
             claim(run.work_dir, self.settings_of(run))
         except OSError as error:
             return self._fail(f"cannot write {run.output_dir}: {error.strerror or error}", code=2)
@@ -178,18 +244,36 @@ class Job:
         parser.add_argument(
             "--output-dir", type=Path, default=Path("data") / self.name, help="default: %(default)s"
         )
+        if self.recipe:
+            parser.add_argument(
+                "--tagger-model",
+                help="hub id or folder of what labels instructions (default: the model itself, or"
+                " rules for the embedded one)",
+            )
+            parser.add_argument(
+                "--embedding-model",
+                default=MINILM,
+                help="hub id or folder of what embeds instructions (default: %(default)s)",
+            )
+            parser.add_argument(
+                "--recipe",
+                default=self.recipe,
+                help="which rows are kept: a recipe's name or a YAML file (default: %(default)s);"
+                " `magpie-steps filter --list` shows them",
+            )
         parser.add_argument("--license", help="the dataset's licence, a Hub id like cc-by-4.0")
         parser.add_argument("--dry-run", action="store_true", help="run without a model")
         args = parser.parse_args(arguments)
-        kind = _engine_kind("scripted" if args.dry_run else args.engine, args.base_url)
-        scripted = kind == "scripted"
+        kind = _engine_kind(SCRIPTED if args.dry_run else args.engine, args.base_url)
+        models = _models(args, self.models, judged=bool(self.recipe), scripted=kind == SCRIPTED)
         return Run(
             num_rows=args.num_rows,
             seed=args.seed,
             output_dir=args.output_dir,
             engine_kind=kind,
             base_urls=tuple(args.base_url),
-            models={flag: _model(flag, getattr(args, flag), scripted) for flag in self.models},
+            models=models,
+            recipe=_recipe(args.recipe, models) if self.recipe else None,
             license=args.license,
         )
 
@@ -210,9 +294,10 @@ class Job:
             effort=effort,
             engines=work.engines,
             completions_of_all_runs=after.completions,
+            remarks=run.remarks,
             license=run.license,
         )
-        write_repository(run.output_dir, rows, summary, record, self.exports)
+        write_repository(run.output_dir, rows, summary, record, self.exports, run.recipe)
         lines = [*counted(summary, self.mix), *timed(summary, effort)]
         print(f"{table(lines)}\n\ndatasets.load_dataset({str(run.output_dir)!r}) opens them")
         return summary
@@ -250,11 +335,51 @@ def _engine_kind(asked: str, base_urls: Sequence[str]) -> str:
     return "server" if gpu and has_vllm() else "transformers"
 
 
+def _models(
+    args: argparse.Namespace, flags: Sequence[str], *, judged: bool, scripted: bool
+) -> dict[str, str]:
+    """Return the model of each flag."""
+    models = {flag: _model(flag, getattr(args, flag), scripted) for flag in flags}
+    if judged:
+        own = models["model"]
+        real = not scripted and own != str(model_path(MODELS["model"]))
+        models["tagger_model"] = args.tagger_model or (own if real else RULES)
+        # The miniature reward model knows nothing of another model's texts.
+        models["reward_model"] = args.reward_model or ("" if real else models["reward_model"])
+        models["embedding_model"] = args.embedding_model
+    return models
+
+
 def _model(flag: str, given: str | None, scripted: bool) -> str:
     """Return the model of a flag; a reward model has no scripted stand-in and needs none."""
     if scripted and flag != "reward_model":
-        return "scripted"
+        return SCRIPTED
     return given or str(model_path(MODELS[flag]))
+
+
+def shown_model(model: str) -> str:
+    """Return a model's name without its place on this machine."""
+    folder = Path(model).expanduser()
+    return folder.resolve().name if model and folder.is_dir() else model
+
+
+def _recipe(name: str, models: Mapping[str, str]) -> Recipe:
+    """Return a recipe that the job's rows have the columns for.
+
+    Raises:
+        ValueError: There is no such recipe, or it needs what the job does not write.
+        OSError: Its file cannot be read.
+    """
+    recipe = recipe_given(name)
+    if not models["reward_model"]:
+        recipe = recipe.without("instruct_reward")
+    if missing := sorted({"base_reward", "reward_difference", "safe"}.intersection(recipe.columns)):
+        fitting = [r.name for r in RECIPES.values() if not set(missing).intersection(r.columns)]
+        raise ValueError(
+            f"the recipe {recipe.name} needs {', '.join(missing)}, which this job does not write;"
+            f" these recipes work: {', '.join(fitting)}"
+        )
+    return recipe
 
 
 def _check(run: Run) -> None:
@@ -262,9 +387,9 @@ def _check(run: Run) -> None:
     for flag, value, least in (("num-rows", run.num_rows, 1), ("seed", run.seed, 0)):
         if value < least:
             raise ValueError(f"--{flag} is {value}; it must be at least {least}")
-    if not run.scripted:
-        for flag, model in run.models.items():
-            check_model(model, needs_template=flag != "base_model")
+    for flag, model in run.models.items():
+        if model not in ("", SCRIPTED, RULES, MINILM):
+            check_model(model, needs_template=flag not in ("base_model", "embedding_model"))
     if run.engine_kind == "completions" and not run.base_urls:
         raise ValueError(
             "--engine completions asks a server that you have: give its address, such as"
@@ -276,4 +401,3 @@ def _check(run: Run) -> None:
         )
     if run.engine_kind in ("vllm", "server") and not has_vllm():
         raise ValueError(f"--engine {run.engine_kind} needs vLLM: {INSTALL_VLLM}")
-    check_folder(run.output_dir)

@@ -15,11 +15,14 @@ from typing import Any
 import yaml
 
 from magpie_steps import columns, shards
+from magpie_steps.column_types import type_text
 from magpie_steps.conversation import count_turns, turn_columns
 from magpie_steps.effort import Effort
-from magpie_steps.exports import check_exports, config, usage, write_exports
+from magpie_steps.exports import SIDES, check_exports, config, usage, write_exports
 from magpie_steps.provenance import versions
-from magpie_steps.summary import Summary, beyond_first_turns, replayed, timed
+from magpie_steps.recipes import Recipe
+from magpie_steps.selection import rule_counts
+from magpie_steps.summary import Summary, beyond_first_turns, judged, replayed, timed
 
 _SIZES = (
     (10**3, "n<1K"),
@@ -44,6 +47,7 @@ class RunRecord:
         effort: What this run took.
         engines: What each of its engines reported.
         completions_of_all_runs: Model calls of all runs with this run's journal.
+        remarks: What a reader of the card has to know first.
         versions: Versions by package name, by default those that are installed.
         license: The dataset's licence as a Hub identifier, None to leave it open.
         generator: What wrote the folder, for the card.
@@ -56,6 +60,7 @@ class RunRecord:
     effort: Effort
     engines: Sequence[Mapping[str, Any]] = ()
     completions_of_all_runs: int = 0
+    remarks: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=versions)
     license: str | None = None
     generator: str = "magpie-steps"
@@ -67,6 +72,7 @@ def write_repository(
     summary: Summary,
     record: RunRecord,
     exports: Sequence[str] = (),
+    recipe: Recipe | None = None,
 ) -> None:
     """Write card, data and ``run.json`` to a folder, in place of what an earlier run wrote there.
 
@@ -78,6 +84,8 @@ def write_repository(
         record: What to say about the run.
         exports: The kept rows in trainers' formats beside the default configuration: "sft",
             "preference", "kto".
+        recipe: What chose the kept rows: these and the others are then configurations of their own,
+            "filtered" and "removed".
 
     Raises:
         FileExistsError: If the folder holds something else than an earlier run's output.
@@ -87,14 +95,41 @@ def write_repository(
     check_exports(exports, rows)
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    shards.write_text(folder / "run.json", run_json(summary, record))
+    shards.write_text(folder / "run.json", run_json(summary, record, recipe))
     n_turns = longest_conversation(rows)
     names = published_names(rows, n_turns)
     types = {name: columns.described(name).type for name in names}
     shards.write_shards(folder / "data", _with_turns(rows, n_turns), types)
+    sides = sides_of(summary) if recipe else []
+    for name, kept in SIDES.items():
+        if name in sides:
+            side = (row for row in _with_turns(rows, n_turns) if row["keep"] is kept)
+            shards.write_shards(folder / name, side, types)
+        else:
+            shards.remove_shards(folder / name)
     write_exports(folder, rows, exports)
     sample = next((row for row in _with_turns(rows, n_turns) if row["keep"]), None)
-    shards.write_text(folder / "README.md", card(summary, record, names, sample, exports))
+    filtered = Filtered(recipe, rule_counts(recipe, rows)) if recipe else None
+    shards.write_text(folder / "README.md", card(summary, record, names, sample, exports, filtered))
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """What chose the kept rows.
+
+    Attributes:
+        recipe: The recipe.
+        fails: Rows that each of its rules alone fails, by the rule's word.
+    """
+
+    recipe: Recipe
+    fails: Mapping[str, int]
+
+
+def sides_of(summary: Summary) -> list[str]:
+    """Return the configurations of kept and of removed rows; one without rows cannot be opened."""
+    rows = {"filtered": summary.kept, "removed": summary.generated - summary.kept}
+    return [name for name in SIDES if rows[name]]
 
 
 def longest_conversation(rows: Iterable[Mapping[str, Any]]) -> int:
@@ -134,8 +169,8 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def run_json(summary: Summary, record: RunRecord) -> str:
-    """Return the text of ``run.json``."""
+def run_json(summary: Summary, record: RunRecord, recipe: Recipe | None = None) -> str:
+    """Return the text of ``run.json``; `recipe` is what chose the kept rows."""
     effort = record.effort
     per_second = summary.generated / effort.seconds if effort.seconds > 0 else 0.0
     content = {
@@ -145,6 +180,7 @@ def run_json(summary: Summary, record: RunRecord) -> str:
         "versions": dict(record.versions),
         "settings": dict(record.settings),
         "pre_query_template": record.template,
+        **({"recipe": recipe.as_dict()} if recipe else {}),
         "counts": summary.as_dict(),
         "completions": {
             "generated": effort.completions,
@@ -165,6 +201,7 @@ def card(
     names: Sequence[str],
     sample: Mapping[str, Any] | None = None,
     exports: Sequence[str] = (),
+    filtered: Filtered | None = None,
 ) -> str:
     """Return the dataset card: YAML front matter, then what the data are and how they came about.
 
@@ -173,18 +210,22 @@ def card(
         record: What to say about the run.
         names: The columns that the files have.
         sample: A row to show, None for none.
-        exports: The configurations beside the default one.
+        exports: The trainers' configurations beside the default one.
+        filtered: What chose the kept rows, None if no recipe did.
     """
+    configs = [*(sides_of(summary) if filtered else ()), *exports]
     parts = [
-        f"---\n{_front_matter(summary, record, exports)}---",
+        f"---\n{_front_matter(summary, record, configs)}---",
         f"# {_plain(record.title)}",
         f"Written by {_code(record.model)} with {_plain(record.generator)}: the model was prompted"
         f" with its own pre-query template and {_steering(summary)}, and answered what it had"
         " asked.",
-        *([f"## How to load it\n\n{usage(exports)}"] if exports else []),
+        *(f"> {_plain(remark)}" for remark in record.remarks),
+        *([f"## How to load it\n\n{usage(configs)}"] if configs else []),
         f"## How it was generated\n\n{_settings_table(record)}",
         f"The pre-query template:\n\n{_fenced(record.template)}",
         f"## Counts\n\n{_counts_table(summary)}",
+        *([f"## How rows were chosen\n\n{_recipe_text(filtered)}"] if filtered else []),
         f"## What it took\n\n{_effort_table(summary, record.effort)}",
         f"## Columns\n\n{_columns_table(names)}",
     ]
@@ -211,14 +252,14 @@ def arrow_schema(names: Iterable[str] = columns.NAMES) -> Any:
     return shards.arrow_schema({c.name: c.type for c in columns.COLUMNS if c.name in wanted})
 
 
-def _front_matter(summary: Summary, record: RunRecord, exports: Sequence[str]) -> str:
+def _front_matter(summary: Summary, record: RunRecord, configs: Sequence[str]) -> str:
     fields: dict[str, Any] = {
         "license": record.license,
         "pretty_name": record.title,
         "task_categories": ["text-generation"],
         "tags": ["synthetic", "magpie", "distilabel", "magpie-steps"],
         "size_categories": [size_category(summary.generated)],
-        "configs": [config("default", "data"), *(config(name, name) for name in exports)],
+        "configs": [config("default", "data"), *(config(name, name) for name in configs)],
     }
     known = {name: value for name, value in fields.items() if value is not None}
     return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
@@ -238,11 +279,23 @@ def _counts_table(summary: Summary) -> str:
     lines += [[f"attempts rejected: {reason}", str(n)] for reason, n in summary.rejected.items()]
     lines += [
         ["distinct instructions among the kept", f"{summary.distinct_share:.1%}"],
+        *([name.strip(), value] for name, value in judged(summary)),
         *([name.strip(), value] for name, value in beyond_first_turns(summary)),
         ["instruction tokens", str(summary.instruction_tokens)],
         ["response tokens", str(summary.response_tokens)],
     ]
     return columns.markdown(lines)
+
+
+def _recipe_text(filtered: Filtered) -> str:
+    """Return a recipe's rules with the rows that each alone fails, and where it comes from."""
+    recipe = filtered.recipe
+    counts = [str(filtered.fails[rule.name]) for rule in recipe.rules]
+    lines = [["a row is kept if", "rows that fail this alone"], ["---", "---:"]]
+    lines += [[_plain(rule.text), n] for rule, n in zip(recipe.rules, counts, strict=True)]
+    lines += [[_plain(demand), ""] for demand in recipe.demands()[len(counts) :]]
+    about = " ".join(filter(None, (recipe.source, recipe.description)))
+    return f"By the recipe {_code(recipe.name)}: {_plain(about)}\n\n{columns.markdown(lines)}"
 
 
 def _effort_table(summary: Summary, effort: Effort) -> str:
@@ -255,7 +308,7 @@ def _effort_table(summary: Summary, effort: Effort) -> str:
 def _columns_table(names: Sequence[str]) -> str:
     lines = [["column", "type", "what it holds"], ["---", "---", "---"]]
     lines += [
-        [f"`{c.name}`", f"`{columns.type_text(c.type)}`", c.description]
+        [f"`{c.name}`", f"`{type_text(c.type)}`", c.description]
         for c in map(columns.described, names)
     ]
     return columns.markdown(lines)

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from magpie_steps.columns import ColumnType
+from magpie_steps.column_types import ColumnType
 
 ROWS_PER_FILE = 100_000
 """Rows per parquet file; a Hub viewer reads files of up to some hundred megabytes well."""

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import fsum, isfinite, nan
 from typing import Any
 
@@ -34,6 +34,8 @@ class Summary:
         compared: Kept rows with a reward for both the response and the base response.
         mean_reward_difference: By how much the response's is higher on average; 0 without any.
         model_calls: Completions that the rows took, rejected attempts included.
+        tag_failures: Labels that a tagger could not give, by tag and reason, most frequent first.
+        repeats: Rows whose instruction is near that of an earlier row.
     """
 
     generated: int
@@ -53,6 +55,8 @@ class Summary:
     compared: int
     mean_reward_difference: float
     model_calls: int
+    tag_failures: dict[str, int] = field(default_factory=dict)
+    repeats: int = 0
 
     @property
     def distinct_share(self) -> float:
@@ -80,6 +84,7 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
     rejected: Counter[str] = Counter()
     keys: Counter[str] = Counter()
     ends: Counter[str] = Counter()
+    unlabelled: Counter[str] = Counter()
     differences: list[float] = []
     instructions: set[str] = set()
     for row in rows:
@@ -87,6 +92,8 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
         rejections = row.get("instruction_rejections") or ()
         rejected.update(rejections)
         totals["model_calls"] += _calls(row, rejections)
+        totals["repeats"] += row.get("min_similar_uuid", "") not in ("", row.get("uuid"))
+        unlabelled.update(f"{f['tag']}_{f['reason']}" for f in row.get("tag_failures") or ())
         if not row["keep"]:
             dropped[row["drop_reason"]] += 1
             continue
@@ -123,6 +130,8 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
         compared=len(differences),
         mean_reward_difference=fsum(differences) / max(len(differences), 1),
         model_calls=totals["model_calls"],
+        tag_failures=dict(unlabelled.most_common()),
+        repeats=totals["repeats"],
     )
 
 
@@ -154,10 +163,21 @@ def counted(
         ("attempts rejected", f"{sum(summary.rejected.values()):,}"),
         *rejected,
         ("distinct instructions", f"{summary.distinct_share:.1%}"),
+        *judged(summary),
         *beyond_first_turns(summary),
         *_mix(summary, asked_mix or {}),
         ("instruction tokens", f"{summary.instruction_tokens:,}"),
         ("response tokens", f"{summary.response_tokens:,}"),
+    ]
+
+
+def judged(summary: Summary) -> list[tuple[str, str]]:
+    """Return lines of a `table` about labels that are missing and repeats, none without any."""
+    missing = [(f"  {failure}", f"{n:,}") for failure, n in summary.tag_failures.items()]
+    return [
+        *([("near an earlier instruction", f"{summary.repeats:,}")] if summary.repeats else []),
+        *([("labels missing", f"{sum(summary.tag_failures.values()):,}")] if missing else []),
+        *missing,
     ]
 
 
@@ -245,8 +265,11 @@ def duration(seconds: float) -> str:
 
 def problem_of(summary: Summary) -> str:
     """Return what makes a run a failure as a whole, "" if nothing does."""
-    if failed := summary.dropped.get(ENGINE_ERROR, 0):
-        return f"the engine failed on {failed} rows; the same command tries them again"
+    rows = summary.dropped.get(ENGINE_ERROR, 0)
+    labels = sum(n for name, n in summary.tag_failures.items() if name.endswith(ENGINE_ERROR))
+    if rows or labels:
+        failed = [f"{n} {what}" for n, what in ((rows, "rows"), (labels, "labels")) if n]
+        return f"the engine failed on {' and '.join(failed)}; the same command tries them again"
     return "" if summary.kept else "no row was kept"
 
 

@@ -17,21 +17,32 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 PURE = {
     "base_prompts",
     "boundary",
+    "column_types",
     "columns",
     "conversation",
     "decoding",
     "effort",
     "follow_ups",
+    "label_columns",
+    "labels",
     "preference",
     "probes",
     "prompts",
     "reasons",
+    "recipes",
     "rendering",
+    "row_schemas",
+    "rule_tags",
+    "rules",
+    "safety",
     "sanitize",
     "scaffold",
     "seeds",
+    "selection",
     "stops",
     "summary",
+    "tag_answers",
+    "tagging",
     "templates",
 }
 """Modules that import the standard library, jinja2 and each other only."""
@@ -41,17 +52,21 @@ LAYERS = {
     "dataflow": 1,
     "engines": 2,
     "embedded": 2,
+    "neighbours": 2,
     "steps": 3,
     "supervision": 3,
     "compat": 3,
     "shards": 3,
     "exports": 3,
+    "filtering": 3,
     "publish": 3,
     "provenance": 3,
+    "recipe_files": 3,
     "resume": 3,
     "stored_rows": 3,
     "running": 4,
     "job": 5,
+    "cli": 5,
     "readme": 5,
 }
 """How high a module stands; it imports from its own height or from below."""
@@ -124,7 +139,7 @@ def test_annotations_are_real(path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_modules_answer_one_question(path):
     text = path.read_text(encoding="utf-8")
-    assert text.startswith('"""'), "a module's docstring says which question it answers"
+    assert text.startswith(('"""', 'r"""')), "a module's docstring says which question it answers"
     assert len(text.splitlines()) <= MAX_LINES
 
 
@@ -137,7 +152,7 @@ def test_public_names_are_sorted_few_and_there():
     names = magpie_steps.__all__
     assert sorted(names) == sorted(set(names)) == sorted(magpie_steps._HOMES)
     assert names == sorted(names)
-    assert len(names) <= 25
+    assert len(names) <= 30
     assert all(getattr(magpie_steps, name) is not None for name in names)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         magpie_steps.Nothing  # noqa: B018

@@ -11,10 +11,12 @@ import pytest
 import magpie_steps
 from magpie_steps import readme, reasons
 from magpie_steps.effort import Effort
+from magpie_steps.recipes import RECIPES, recipe_named
 from magpie_steps.summary import counted, summarise, table, timed
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
@@ -22,9 +24,9 @@ def part(name):
     return re.search(rf"<!-- {name}:begin -->\n(.*?)<!-- {name}:end -->", README, re.DOTALL)[1]
 
 
-def code_blocks(language):
-    """Return the README's code blocks in a language; fences come in pairs."""
-    fences = re.split(r"^```(.*)\n", README, flags=re.MULTILINE)[1:]
+def code_blocks(language, document=README):
+    """Return a document's code blocks in a language; fences come in pairs."""
+    fences = re.split(r"^```(.*)\n", document, flags=re.MULTILINE)[1:]
     pairs = zip(fences[0::4], fences[1::4], strict=False)
     return [text for found, text in pairs if found == language]
 
@@ -73,16 +75,25 @@ def test_shown_output_is_what_the_pipeline_prints():
     """Figures differ between machines, so names and their order are compared."""
     shown = [line for line in part("demo").splitlines() if re.match(r"[a-zA-Z ]", line)]
     names = [re.split(r"\s{2,}", line.rstrip())[0] for line in shown if "load_dataset" not in line]
-    summary = summarise([{"keep": True, "drop_reason": ""}])
+    kept = {"uuid": "a", "keep": True, "drop_reason": "", "min_similar_uuid": "a"}
+    repeat = {**kept, "uuid": "b", "keep": False, "drop_reason": "recipe_distance"}
+    summary = summarise([kept, repeat])
     effort = Effort(seconds=1.0, cpu_seconds=1.0, prompt_tokens=1)
     printed = table([*counted(summary), *timed(summary, effort)]).splitlines()
     always = [re.split(r"\s{2,}", line)[0] for line in printed]
-    assert [name for name in names if name] == always
+    assert [name for name in names if name] == [name for name in always if name]
     words = re.findall(r"^  (\w+)", "\n".join(shown), re.MULTILINE)
-    assert all(word in reasons.DROP_REASONS for word in words)
+    rules = [reasons.recipe_reason(rule.name) for rule in recipe_named("pro").rules]
+    assert all(word in (*reasons.DROP_REASONS, *rules) for word in words)
     assert "datasets.load_dataset('data/magpie-pro') opens them" in part("demo")
     figures = dict(re.findall(r"^([a-z ]+?)\s{2,}(\S+)", part("demo"), re.MULTILINE))
-    assert figures["rows generated"] == figures["rows kept"] == "200"
+    assert int(figures["rows kept"]) + int(figures["rows removed"]) == 200
+
+
+def test_shown_recipes_exist():
+    shown = re.findall(r"--recipe ([a-z0-9-]+)", README)
+    assert shown
+    assert set(shown) <= set(RECIPES)
 
 
 def test_the_example_runs(tmp_path):
@@ -101,7 +112,8 @@ def test_the_example_runs(tmp_path):
 
 
 def test_files_in_the_map_exist():
-    (block,) = [text for text in code_blocks("") if text.startswith("magpie_steps/\n")]
+    blocks = code_blocks("", CONTRIBUTING)
+    (block,) = [text for text in blocks if text.startswith("magpie_steps/\n")]
     for line in block.splitlines()[1:]:
         name = line.split()[0]
         folder = ROOT / "magpie_steps" if line.startswith("  ") else ROOT

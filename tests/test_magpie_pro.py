@@ -48,12 +48,12 @@ def run(*arguments, cwd, timeout=280):
     )
 
 
-def load(folder, cache, monkeypatch):
+def load(folder, cache, monkeypatch, name="default"):
     """Open a folder as a user would, without a network."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
-    return datasets.load_dataset(str(folder), split="train", cache_dir=str(cache))
+    return datasets.load_dataset(str(folder), name, split="train", cache_dir=str(cache))
 
 
 def table_of(output):
@@ -83,14 +83,18 @@ def test_dry_run_writes_a_repository(dry_run):
     folder, _ = dry_run
     output = folder / "data" / "magpie-pro"
     files = sorted(str(p.relative_to(output)) for p in output.rglob("*") if p.is_file())
-    assert files == ["README.md", "data/train-00000-of-00001.parquet", "run.json"]
+    shard = "train-00000-of-00001.parquet"
+    shards = [f"{folder}/{shard}" for folder in ("data", "filtered")]  # none removed
+    assert files == sorted(["README.md", "run.json", *shards])
     assert (folder / "data" / "magpie-pro.work" / "journal.sqlite").is_file()
 
 
 def test_load_dataset_opens_the_folder_offline(dry_run, tmp_path, monkeypatch):
     folder, _ = dry_run
     rows = load(folder / "data" / "magpie-pro", tmp_path, monkeypatch)
-    written = columns.written_by("ConversationGenerator")
+    steps = "ConversationGenerator RuleTagger LanguageTagger RewardScorer NeighbourDistance"
+    names = {name for step in steps.split() for name in columns.written_by(step)}
+    written = [name for name in columns.NAMES if name in names]
     assert rows.column_names == written
     assert rows.features.arrow_schema.equals(arrow_schema(written))
     assert len(rows) == len(set(rows["uuid"])) == 200
@@ -111,6 +115,43 @@ def test_card_and_run_json_agree_with_the_rows(dry_run):
     matter = yaml.safe_load((output / "README.md").read_text().split("---\n")[1])
     assert matter["size_categories"] == ["n<1K"]
     assert str(ROOT) not in (output / "README.md").read_text()
+
+
+def test_the_card_says_that_rules_chose_the_labels(dry_run):
+    folder, _ = dry_run
+    card = (folder / "data" / "magpie-pro" / "README.md").read_text()
+    assert "chosen by rules of words and form, not by a model" in card
+    assert "min\\_neighbor\\_distance \\> 0" in card
+    content = json.loads((folder / "data" / "magpie-pro" / "run.json").read_text())
+    assert content["recipe"]["name"] == "pro"
+    rows = set(content["counts"]["dropped"])
+    assert rows <= {"recipe_distance", "recipe_quality", "recipe_reward"}
+
+
+def test_another_recipe_chooses_anew_among_the_same_rows(tmp_path, monkeypatch):
+    def run_with(*arguments):
+        done = run("--dry-run", "--num-rows", 30, "--output-dir", "o", *arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return table_of(done.stdout)
+
+    (tmp_path / "two.yaml").write_text(
+        "name: two\nrules:\n- kind: level_at_least\n  column: input_quality\n  least: very poor\n"
+        "longest: 2\n"
+    )
+    assert run_with()["rows kept"] == "30"
+    shown = run_with("--recipe", "two.yaml")
+    assert (shown["rows kept"], shown["rows removed"]) == ("2", "28")
+    assert (shown["recipe_longest"], shown["completions generated"]) == ("28", "0")
+    everything, kept, removed = (
+        load(tmp_path / "o", tmp_path / "cache", monkeypatch, name)
+        for name in ("default", "filtered", "removed")
+    )
+    assert sorted([*kept["uuid"], *removed["uuid"]]) == sorted(everything["uuid"])
+    assert kept["keep"] == [True] * 2
+    assert set(removed["drop_reason"]) == {"recipe_longest"}
+    assert min(kept["response_length"]) >= max(removed["response_length"])
+    run_with()
+    assert not (tmp_path / "o" / "removed").exists()
 
 
 def test_the_same_command_replays_and_writes_the_same_rows(dry_run):
@@ -161,6 +202,10 @@ def model_folder(path, *, chat_template):
         (["--model", "/no/where/at/all"], "there is no model folder"),
         (["--model", "empty"], "holds no model: it has no config.json"),
         (["--model", "untuned"], "has no chat template"),
+        (["--recipe", "best"], "there is no recipe 'best'"),
+        (["--recipe", "air"], "the recipe air needs reward_difference"),
+        (["--recipe", "no.yaml"], "No such file or directory: 'no.yaml'"),
+        (["--tagger-model", "./nowhere"], "there is no model folder './nowhere'"),
         (["--output-dir", "file/out"], "cannot write file/out"),
         (["--output-dir", "thesis"], "holds thesis.tex but no run.json"),
         (["--output-dir", "/proc/nothing/out"], "cannot write /proc/nothing/out"),
@@ -250,7 +295,11 @@ def test_the_embedded_model_writes_a_real_data_set(tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     rows = load(tmp_path / "out", tmp_path / "cache", monkeypatch)
     assert len(rows) == len(set(rows["uuid"])) == 60
-    assert all(rows["keep"])
+    assert {row["drop_reason"] for row in rows} <= {"", "recipe_distance"}
+    assert sum(rows["keep"]) > 50
+    assert set(rows["difficulty_generator"]) == {"rules"}
+    assert set(rows["reward_model"]) == {"tiny-reward"}
+    assert all(0 <= distance <= 4 for distance in rows["min_neighbor_distance"])
     assert len(set(rows["instruction"])) > 30
     from transformers import AutoTokenizer
 
