@@ -20,8 +20,8 @@ from magpie_steps.conversation import append_turn, start
 from magpie_steps.embedded import model_path
 from magpie_steps.embedded.dialogues.conversations import categories, draw_turn
 from magpie_steps.embedded.dialogues.corruption import corrupt
-from magpie_steps.engines.reward import RewardModel, batches_of
 from magpie_steps.engines.conversation_encoder import ConversationEncoder
+from magpie_steps.engines.reward import RewardModel, batches_of
 
 SHAPE = {
     "vocab_size": 600,  # above every tiny tokenizer's

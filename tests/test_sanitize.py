@@ -1,7 +1,5 @@
 """Each reason is tripped by a text that trips only that one; what users really write survives."""
 
-# ruff: noqa: RUF001 - Chinese punctuation is meant
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

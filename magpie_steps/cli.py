@@ -1,0 +1,106 @@
+"""What can be done from a shell?
+
+``magpie-steps COMMAND``: each command is a function that adds itself to the parser and names the
+function that runs it.
+"""
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from magpie_steps.recipe_files import recipe_given
+from magpie_steps.recipes import RECIPES, Recipe
+from magpie_steps.summary import table
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are said like all others, in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; {self.prog} --help shows what it takes")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit code: 0, 1 if it finds nothing to keep, 2 if it cannot run."""
+    parser = _Parser(prog="magpie-steps", description="Magpie datasets from a shell.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in _COMMANDS:
+        add(commands)
+    try:
+        args = parser.parse_args(arguments)
+        code: int = args.run(args)
+    except (OSError, ValueError) as error:
+        return _fail(error, code=2)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command starts again", code=130)
+    return code
+
+
+def _add_filter(commands: Any) -> None:
+    parser = commands.add_parser(
+        "filter",
+        help="apply a recipe to a dataset",
+        description="Apply a recipe to a dataset of parquet files in the schema of magpie-steps,"
+        " Magpie-Align or Magpie Ultra; write the kept and the removed rows to a folder.",
+    )
+    parser.add_argument(
+        "dataset",
+        metavar="DATASET",
+        nargs="?",
+        help="a parquet file, a folder of them, or a dataset's id on the Hub",
+    )
+    parser.add_argument("--recipe", help="a recipe's name or a YAML file")
+    parser.add_argument(
+        "--output-dir", type=Path, help="default: the dataset's name and the recipe's, joined"
+    )
+    parser.add_argument(
+        "--longest", type=int, help="how many of the longest responses to keep (default: recipe's)"
+    )
+    parser.add_argument("--list", action="store_true", help="show every recipe and leave")
+    parser.set_defaults(run=_filter)
+
+
+def _filter(args: argparse.Namespace) -> int:
+    """Apply a recipe to a dataset."""
+    if args.list:
+        _say("\n\n".join(map(_described, RECIPES.values())))
+        return 0
+    if args.dataset is None or args.recipe is None:
+        missing = "DATASET" if args.dataset is None else "--recipe"
+        raise ValueError(f"{missing} is missing; magpie-steps filter --help shows what it takes")
+    # Arrow is slow to import: a wrong recipe should be told at once.
+    recipe = recipe_given(args.recipe).with_longest(args.longest)
+    from magpie_steps.filtering.repository import default_folder, filter_dataset
+
+    folder = args.output_dir or default_folder(args.dataset, recipe)
+    counts = filter_dataset(args.dataset, recipe, folder)
+    _say(f"{table(counts.lines())}\n\ndatasets.load_dataset({str(folder)!r}) opens what is kept")
+    return 0 if counts.kept else _fail("no row was kept", code=1)
+
+
+def _described(recipe: Recipe) -> str:
+    """Return a recipe in words."""
+    return "\n".join(
+        [
+            f"{recipe.name}: {recipe.source}",
+            *(f"  - {demand}" for demand in recipe.demands()),
+            *textwrap.wrap(recipe.description, 96, initial_indent="  ", subsequent_indent="  "),
+        ]
+    )
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _fail(reason: object, *, code: int) -> int:
+    """Say in one line why it does not work; return the exit code."""
+    sys.stderr.write(f"magpie-steps: error: {' '.join(str(reason).split())}\n")
+    return code
+
+
+_COMMANDS: tuple[Callable[[Any], None], ...] = (_add_filter,)
+"""Every command, as the function that adds it to the parser."""

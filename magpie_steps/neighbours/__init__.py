@@ -1,0 +1,1 @@
+"""Which rows say nearly the same, by the distances between their embeddings?"""
