@@ -5,7 +5,7 @@ step that needs no model. The rows are seeded vectors of length 1 around topics,
 15 % of them copies of others, half exact and half within a small distance. Each search runs in a
 process of its own: CPU seconds of the search alone, and the most memory that the process had, the
 vectors and the libraries included. faiss `IndexFlatL2` with k = 500, as in the paper's script, runs
-on one thread for a sample of the rows, and its CPU seconds are extrapolated to all of them.
+for a sample of the rows, and its CPU seconds are extrapolated to all of them; both use all cores.
 
     python benchmarks/neighbours.py --rows 100000 --dim 768
     python benchmarks/neighbours.py --rows 100000 --dim 768 --curve 50000 100000 200000
@@ -168,7 +168,6 @@ def search_with_faiss(vectors: Any, args: argparse.Namespace) -> Figures:
     """Return the cost of faiss's flat index, of its search for all rows by a sample's."""
     import faiss
 
-    faiss.omp_set_num_threads(1)
     index = faiss.IndexFlatL2(vectors.shape[1])
     _, built = costed(lambda: index.add(vectors))
     queries = vectors[: args.queries]

@@ -7,18 +7,20 @@ into exactly by `magpie_steps.neighbours.search`.
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from magpie_steps.neighbours.vectors import Floats, Indices, UnitVectors, blocks
 
-BLOCK_ROWS = 4096
-"""Rows of a block of the product, which is 32 MiB in bfloat16."""
+BLOCK_ROWS = 1024
+"""Rows of a block of the product, which is 2 MiB in bfloat16 and so stays in a cache."""
 
-GROUP_ROWS = 256
+GROUP_ROWS = 128
 """Least rows of a group: smaller ones cost more to keep than they save later."""
 
 TABLE_BYTES = 2**28
@@ -26,8 +28,8 @@ TABLE_BYTES = 2**28
 
 Above 700,000 rows a group is a whole block, and the memory grows: 0.5 GiB for a million rows."""
 
-UNSEEN = -3.0
-"""In place of a dot product: the two were not compared. It is below all that are possible."""
+UNSEEN = {torch.bfloat16: -0.0, torch.float32: -3.0}
+"""In place of a dot product: the two were not compared. It never is the largest, see `_largest`."""
 
 Tell = Callable[[int, int], None]
 """Takes how many parts of the work are done, of how many."""
@@ -53,8 +55,8 @@ class Copy:
         return dots - self.margin - self.rounding * dots.abs()
 
     def upper(self, dots: torch.Tensor) -> torch.Tensor:
-        """Return what the exact dot products are at most."""
-        dots = dots.float()
+        """Return what the exact dot products are at most; 0 at least, see `_largest`."""
+        dots = dots.float().clamp(min=0)
         return dots + self.margin + self.rounding * dots.abs()
 
 
@@ -111,32 +113,63 @@ def open_groups(
     total = len(copy.rows)
     layout = _Layout(total, first_new, copy.rows.element_size())
     shape = (len(layout.groups), total)
-    table = torch.full(shape, UNSEEN, dtype=copy.rows.dtype, device=copy.rows.device)
+    dtype = copy.rows.dtype
+    table = torch.full(shape, UNSEEN[dtype], dtype=dtype, device=copy.rows.device)
     _fill(table, copy.rows, layout, tell)
-    floor = copy.lower(table.amax(dim=0))
+    floor = copy.lower(_largest(table, dim=0))
     # A hair less, as float32 rounds what float64 has found.
     before = torch.from_numpy(known - 1e-6).to(floor)
-    # No lower than what is possible: that leaves out groups that the row was not compared with.
-    floor = torch.maximum(floor, before).clamp(min=-2, max=max(cut - 1e-6, -2))
+    floor = torch.maximum(floor, before).clamp(max=cut - 1e-6)
     for group, largest in zip(layout.groups, table, strict=True):
-        yield group, torch.nonzero(copy.upper(largest) >= floor)[:, 0].cpu().numpy()
+        opens = copy.upper(largest) >= floor
+        if group.start < first_new:
+            opens[:first_new] = False
+        yield group, torch.nonzero(opens)[:, 0].cpu().numpy()
 
 
 def _fill(table: torch.Tensor, rows: torch.Tensor, layout: "_Layout", tell: Tell) -> None:
-    """Write each row's largest dot product with each group, from the upper triangle alone."""
+    """Write each row's largest dot product with each group, from the upper triangle alone.
+
+    On a CPU one thread a core works on pairs of blocks of its own, which costs less than all of
+    them on one product, and leaves torch's pool of threads alone.
+    """
+    columns = [n for n, block in enumerate(layout.blocks) if block.rows.start >= layout.first_new]
+    total = sum(column + 1 for column in columns)
+    work = partial(_fill_column, table, rows, layout)
+    done = 0
+    with _sums_in_float32(), _workers(rows.device) as pool:
+        for compared in pool.map(work, columns):
+            done += compared
+            tell(done, total)
+
+
+def _fill_column(table: torch.Tensor, rows: torch.Tensor, layout: "_Layout", column: int) -> int:
+    """Compare the block of this number with all before it and itself; return how many."""
     buffer = torch.empty(BLOCK_ROWS**2, dtype=rows.dtype, device=rows.device)
-    pairs = layout.pairs()
-    with _sums_in_float32():
-        for done, (left, right) in enumerate(pairs):
-            product = _product(rows[left.rows], rows[right.rows], layout.width, buffer)
-            if left == right:
-                product.fill_diagonal_(UNSEEN)
-            else:
-                by_group = product.view(len(left.groups), layout.width, -1).amax(dim=1)
-                table[left.numbers, right.rows] = by_group[:, : right.size]
-            by_group = product.view(-1, len(right.groups), layout.width).amax(dim=2)
-            table[right.numbers, left.rows] = by_group[: left.size].T
-            tell(done + 1, len(pairs))
+    *_, right = lefts = layout.blocks[: column + 1]
+    for left in lefts:
+        product = _product(rows[left.rows], rows[right.rows], layout.width, buffer)
+        if left == right:
+            product.fill_diagonal_(UNSEEN[product.dtype])
+        else:
+            by_group = _largest(product.view(len(left.groups), layout.width, -1), dim=1)
+            table[left.numbers, right.rows] = by_group[:, : right.size]
+        by_group = _largest(product.view(-1, len(right.groups), layout.width), dim=2)
+        table[right.numbers, left.rows] = by_group[: left.size].T
+    return len(lefts)
+
+
+@contextmanager
+def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
+    """Give threads that each compute by themselves; what they have not begun ends with an error."""
+    before = torch.get_num_threads()
+    count = before if device.type == "cpu" else 1
+    pool = ThreadPoolExecutor(count, initializer=partial(torch.set_num_threads, 1))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)  # a thread's setting may be that of all
 
 
 def _product(
@@ -147,9 +180,21 @@ def _product(
     product = buffer[: shape[0] * shape[1]].view(shape)
     if shape == [len(left), len(right)]:
         return torch.mm(left, right.T, out=product)
-    product.fill_(UNSEEN)
+    product.fill_(UNSEEN[product.dtype])
     product[: len(left), : len(right)] = torch.mm(left, right.T)
     return product
+
+
+def _largest(dots: torch.Tensor, dim: int) -> torch.Tensor:
+    """Return the largest dot products; of negative ones alone the least, which is no less true.
+
+    Bfloat16 is compared as the integers that its bits are, many times as fast. These have the order
+    of the numbers, but that of negative ones is reversed, and -0.0 is the least of all. So a
+    negative result says what the largest is at least, and that it is at most 0.
+    """
+    if dots.dtype is torch.bfloat16:
+        return dots.view(torch.int16).amax(dim=dim).view(torch.bfloat16)
+    return dots.amax(dim=dim)
 
 
 @contextmanager
@@ -191,6 +236,7 @@ class _Layout:
         width: Rows of a group, those at the ends apart; it divides `BLOCK_ROWS`.
         groups: All groups' rows.
         blocks: The blocks.
+        first_new: The first new row.
     """
 
     def __init__(self, total: int, first_new: int, bytes_each: int) -> None:
@@ -199,22 +245,13 @@ class _Layout:
             self.width *= 2
         self.groups: list[slice] = []
         self.blocks: list[_Block] = []
-        self._first_new = first_new
+        self.first_new = first_new
         for start, stop in ((0, first_new), (first_new, total)):
             for rows in _spans(start, stop, BLOCK_ROWS):
                 groups = tuple(_spans(rows.start, rows.stop, self.width))
                 numbers = slice(len(self.groups), len(self.groups) + len(groups))
                 self.groups += groups
                 self.blocks.append(_Block(rows, groups, numbers))
-
-    def pairs(self) -> list[tuple[_Block, _Block]]:
-        """Return each pair of blocks once, but those of two blocks with old rows."""
-        return [
-            (left, right)
-            for place, right in enumerate(self.blocks)
-            for left in self.blocks[: place + 1]
-            if right.rows.start >= self._first_new
-        ]
 
 
 def _spans(start: int, stop: int, size: int) -> list[slice]:

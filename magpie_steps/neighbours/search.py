@@ -9,11 +9,14 @@ from magpie_steps.neighbours.twins import Twins
 from magpie_steps.neighbours.vectors import Floats, Indices, UnitVectors, blocks
 from magpie_steps.neighbours.verdicts import NONE, Neighbours
 
-PAIRS_AT_ONCE = 2**20
-"""Bounds the memory of a comparison: 8 MiB of float64, ten times that if every pair is near."""
+PAIRS_AT_ONCE = 2**18
+"""Bounds the memory of a comparison: 2 MiB of float64, ten times that if every pair is near."""
 
 DOUBT = 1e-12
 """More than a float64 dot product of vectors of length 1 is off (dim * 1.1e-16, up to 9,000)."""
+
+CLOSE = 1 - 1e-4
+"""The dot product above which a distance, of 2e-4 and less, is not taken from it."""
 
 
 class Search:
@@ -70,8 +73,12 @@ class Search:
     def finish(self) -> Neighbours:
         """Return what was found, with distances for all rows that found another one."""
         found = self.found
-        new = np.flatnonzero((found.nearest != NONE) & np.isnan(found.distance))
-        found.distance[new] = self.vectors.squared_distances(new, found.nearest[new])
+        new = (found.nearest != NONE) & np.isnan(found.distance)
+        found.distance[new] = 2 - 2 * self.best[new]
+        # Summed over differences where the dot product's last digits would matter: of equal rows
+        # the distance is exactly 0.
+        close = np.flatnonzero(new & (self.best > CLOSE))
+        found.distance[close] = self.vectors.squared_distances(close, found.nearest[close])
         self.twins.spread(found)
         return replace(found, unusable=len(found) - len(self.vectors.usable))
 

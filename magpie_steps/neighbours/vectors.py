@@ -31,7 +31,7 @@ class UnitVectors:
                 f"vectors are {rows.dtype} of the shape {list(rows.shape)}; give a table of"
                 " float16, float32 or float64 with one row per vector"
             )
-        self.rows = rows
+        self.rows = np.asarray(rows)  # a memory map's own indexing is slow; this one maps it still
         self.norms = np.empty(len(rows))
         for part in blocks(np.arange(len(rows)), BLOCK_ROWS):
             self.norms[part] = _norms(np.asarray(rows[part[0] : part[-1] + 1], dtype=np.float64))
