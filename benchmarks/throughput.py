@@ -270,7 +270,8 @@ def tell(args: argparse.Namespace, found: dict[str, list[Measured]], chains: lis
 def fields_of(args: argparse.Namespace) -> dict[str, Any]:
     """Return the engine's fields."""
     if args.engine != "simulated":
-        return fields_for(args.engine, args.model or str(model_path("tiny-instruct")))
+        fields = fields_for(args.engine, args.model or str(model_path("tiny-instruct")))
+        return fields | ({"max_num_seqs": args.max_num_seqs} if args.max_num_seqs else {})
     chosen = engine_class("simulated").model_fields
     times = {name: chosen[name].default / args.speed for name in ("step_seconds", "row_seconds")}
     return {"devices": args.gpus, **times}
@@ -281,6 +282,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--engine", choices=sorted(BARE), default="simulated")
     parser.add_argument("--model", help="hub id or folder (default: the embedded tiny-instruct)")
+    parser.add_argument(
+        "--max-num-seqs", type=int, help="rows that vLLM works on at once (default: vLLM's own)"
+    )
     parser.add_argument("--gpus", type=int, default=1, help="simulated ones")
     parser.add_argument(
         "--speed", type=float, default=1.0, help="simulate GPUs that are so many times as fast"
