@@ -17,6 +17,7 @@ import magpie_steps
 from magpie_steps.effort import effort_of
 from magpie_steps.embedded import model_path
 from magpie_steps.engines.preflight import INSTALL_VLLM, check_model, has_vllm
+from magpie_steps.neighbours.store import search_remark
 from magpie_steps.provenance import Work, generated_so_far
 from magpie_steps.publish import RunRecord, check_folder, write_repository
 from magpie_steps.recipe_files import recipe_given
@@ -91,6 +92,11 @@ class Run:
         return self.output_dir.with_name(f"{self.output_dir.name}.work")
 
     @property
+    def store_dir(self) -> Path:
+        """Where the instructions' embeddings are kept."""
+        return self.work_dir / "embeddings"
+
+    @property
     def scripted(self) -> bool:
         """Whether a scripted engine writes, without a model."""
         return self.engine_kind == SCRIPTED
@@ -129,19 +135,21 @@ class Run:
             ),
             magpie_steps.NeighbourDistance(
                 embedder={} if embedding == MINILM else {"model": embedding},
-                store_dir=str(self.work_dir / "embeddings"),
+                store_dir=str(self.store_dir),
             ),
             magpie_steps.ApplyRecipe(recipe=self.recipe.as_dict()),
         ]
 
     @property
     def remarks(self) -> list[str]:
-        """What has to be known about the labels."""
+        """What has to be known about the labels, after the run."""
         if self.recipe is None:
             return []
+        by_index = search_remark(self.store_dir)
         return [
             *([RULES_REMARK] if self.models["tagger_model"] == RULES else []),
             *([] if self.models["reward_model"] else [REWARDS_REMARK]),
+            *([by_index] if by_index else []),
         ]
 
 

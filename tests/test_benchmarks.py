@@ -18,7 +18,7 @@ import magpie_steps
 from magpie_steps.engines.base import Sampling
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-SCRIPTS = ("overhead", "prefix", "startup", "throughput")
+SCRIPTS = ("filtering", "neighbours", "overhead", "prefix", "startup", "throughput")
 QUESTION = [{"role": "user", "content": "How are you?"}]
 
 
@@ -240,3 +240,23 @@ def test_prefix_counts_what_the_transformers_engine_shares() -> None:
     found = last_line("prefix", "--engine", "transformers", "--num-rows", "4", "--rounds", "1")
     for load in ("conversations", "taggers"):
         assert 0.3 < found[load]["with"]["cached_share"] < 1
+
+
+@pytest.mark.slow
+def test_filtering_tells_rates_and_memory() -> None:
+    found = last_line("filtering", "--rows", "2000", "--longest", "100")
+    for recipe in ("pro", "pro-card"):
+        assert found[recipe]["kept"] == 100
+        assert found[recipe]["decide_rows_per_core_second"] > 0
+        assert found[recipe]["whole_peak_mib"] > 0
+
+
+@pytest.mark.slow
+def test_neighbours_finds_as_many_as_were_planted() -> None:
+    found = last_line(
+        "neighbours", "--rows", "600", "--dim", "32", "--queries", "100", "--curve", "200", "400"
+    )
+    assert found["exact"]["near_pairs"] >= 0.07 * 600
+    assert found["ratio"] > 0
+    assert [point["rows"] for point in found["curve"]["points"]] == [200, 400]
+    assert found["curve"]["points"][0]["approximate"]["recall"]["near"] <= 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from distilabel.errors import DistilabelUserError
 
+from magpie_steps.neighbours.store import search_remark
 from magpie_steps.steps.neighbour_distance import NeighbourDistance
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -188,6 +189,23 @@ def test_above_a_size_the_recall_is_logged(tmp_path, caplog):
     step.unload()
     assert rows[4]["min_neighbor_distance"] == 0
     assert "approximate search: of 5 rows it found the nearest of" in caplog.text
+
+
+def test_a_card_can_say_how_the_search_was_done(tmp_path):
+    rows = numbered([f"Instruction number {n} about {n % 7}" for n in range(40)])
+    assert search_remark(tmp_path) == ""
+    exact = NeighbourDistance(name="s", store_dir=str(tmp_path))
+    exact.load()
+    compare(exact, rows)
+    exact.unload()
+    assert search_remark(tmp_path) == ""
+    by_index = NeighbourDistance(name="s", store_dir=str(tmp_path), approximate_above=3)
+    by_index.load()
+    compare(by_index, rows)
+    by_index.unload()
+    assert "of a sample of 40 rows it found the nearest" in search_remark(tmp_path)
+    (tmp_path / "search.json").write_text("{")
+    assert search_remark(tmp_path) == ""
 
 
 def test_processing_before_loading_is_a_clear_error():

@@ -23,11 +23,16 @@ from waiting import completions, wait_for
 from magpie_steps import ConversationGenerator, SampleResponses, run_pipeline
 from magpie_steps.embedded import model_path
 from magpie_steps.engines.base import Completion, Engine, EngineLostError, Sampling, Structure
+from magpie_steps.engines.completions import CompletionsEngine
 from magpie_steps.engines.journal import Journal
 from magpie_steps.engines.served import ServedEngine
 from magpie_steps.engines.transformers import TransformersEngine
 from magpie_steps.engines.vllm import VLLMEngine
+from magpie_steps.labels import Category
 from magpie_steps.running import PipelineRunError
+from magpie_steps.steps.progress import Progress
+from magpie_steps.steps.tags import TagPlan, TagWriter
+from magpie_steps.tagging import FORMS, TAGS
 
 pytest.importorskip("vllm", reason="vLLM is not installed: make test-vllm")
 pytestmark = [
@@ -72,7 +77,21 @@ def served() -> Iterator[ServedEngine]:
     engine.unload()
 
 
-@pytest.fixture(params=["in_process", "served"])
+@pytest.fixture(scope="module")
+def completions_engine(served: ServedEngine) -> Iterator[CompletionsEngine]:
+    """The same server, as one that somebody else has started."""
+    address = served._own.address  # type: ignore[union-attr]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("A_SERVER_KEY", address.key)
+        engine = CompletionsEngine(
+            model=MODEL, base_urls=[address.url], api_key_variable="A_SERVER_KEY"
+        )
+        engine.load()
+        yield engine
+        engine.unload()
+
+
+@pytest.fixture(params=["in_process", "served", "completions_engine"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     return request.getfixturevalue(request.param)
 
@@ -157,6 +176,22 @@ def test_constraints_are_obeyed(engine):
     assert ask(structure=Structure("regex", "[0-9]{3}")).text.isdigit()
     schema = '{"type": "object", "properties": {"a": {"enum": [1]}}, "required": ["a"]}'
     assert ask(structure=Structure("json", schema)).text.replace(" ", "").startswith('{"a":1')
+
+
+def test_labels_keep_to_their_schema(in_process):
+    """The miniature model knows nothing of labels, but cannot write another form."""
+    writer = TagWriter(in_process, TagPlan(TAGS, greedy(in_process), 0, True), Progress())
+    asked = [{"instruction": "What is 2 plus 3?"}, {"instruction": "Name a tool."}]
+
+    async def label() -> list[dict[str, Any]]:
+        return list(await asyncio.gather(*map(writer.write, asked)))
+
+    for row in asyncio.run(label()):
+        assert {failure["reason"] for failure in row["tag_failures"]} <= {"truncated"}
+        for tag in TAGS:
+            label_column = FORMS[tag].columns[FORMS[tag].label]
+            assert row[label_column] in ("", *FORMS[tag].labels)
+        assert row["task_category"] in list(Category)
 
 
 def test_a_temperature_that_vllm_refuses_is_told(in_process):

@@ -1,7 +1,6 @@
 """An engine on vLLM in this process: as fast as the hardware, every row at its own pace."""
 
 import atexit
-import gc
 import multiprocessing
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
@@ -166,9 +165,6 @@ class VLLMEngine(VLLMSettings):
         self._fingerprint = f"vllm/{self.model_name}@{content_hash(folder)}/{weights}"
         self._client = self._thread.run_function(lambda: VLLMClient(self._llm, self.model_name))
         self.stats.capacity, self.stats.gpus = self.capacity, self.gpus
-        # What vLLM has loaded stays; walking over it again and again takes time from the rows.
-        gc.collect()
-        gc.freeze()
 
     def _stop(self) -> None:
         llm, self._llm = self._llm, None

@@ -37,6 +37,25 @@ FORMAT = 1
 _logger = logging.getLogger(__name__)
 
 
+def search_remark(folder: Path) -> str:
+    """Return what has to be known about a store's last search, "" if it was exact or none is there.
+
+    Args:
+        folder: The store's folder.
+    """
+    try:
+        recall = json.loads((folder / SEARCH).read_text(encoding="utf-8"))["recall"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    if recall is None:
+        return ""
+    return (
+        f"Neighbours were searched with an index: of a sample of {recall['rows']:,} rows it found"
+        f" the nearest other row of {recall['nearest']:.1%} and {recall['near']:.1%} of the near"
+        " ones."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class VectorStore:
     """Embeddings in a folder, in the order of their rows.

@@ -11,7 +11,7 @@ from magpie_steps import reasons
 from magpie_steps.dataflow import flow
 from magpie_steps.engines.base import Engine
 from magpie_steps.steps.answers import Row
-from magpie_steps.steps.engine_work import Failures, window_for, work_of
+from magpie_steps.steps.engine_work import Failures, load_engine, window_for, work_of
 from magpie_steps.steps.progress import Progress
 from magpie_steps.steps.settings import Count, MaxInFlight, Seed
 
@@ -60,7 +60,7 @@ class AnsweringStep(Step, ABC):
     def load(self) -> None:
         """Load the engine and prepare what all rows share."""
         super().load()
-        self.llm.load()
+        load_engine(self.llm)
         self._failures = Failures(self._logger)
         self._writer = self._make_writer(
             Progress(0, self._logger.info, partial(work_of, self.llm.stats))

@@ -13,7 +13,7 @@ from magpie_steps.dataflow import flow
 from magpie_steps.decoding import MARKDOWN_OPENER
 from magpie_steps.engines.base import Engine
 from magpie_steps.steps.answers import Row
-from magpie_steps.steps.engine_work import Failures, window_for, work_of
+from magpie_steps.steps.engine_work import Failures, load_engine, window_for, work_of
 from magpie_steps.steps.progress import Progress
 from magpie_steps.steps.rows import Plan, RowWriter
 from magpie_steps.steps.settings import (
@@ -185,7 +185,7 @@ class InstructionGenerator(GeneratorStep):
     def load(self) -> None:
         """Load the engine and prepare what all rows share."""
         super().load()
-        self.llm.load()
+        load_engine(self.llm)
         self._failures = Failures(self._logger)
         progress = Progress(self.num_rows, self._logger.info, partial(work_of, self.llm.stats))
         self._writer = RowWriter(self.llm, self._plan(), progress)
