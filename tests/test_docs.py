@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import magpie_steps
 from magpie_steps import readme, reasons
 from magpie_steps.effort import Effort
-from magpie_steps.recipes import RECIPES, recipe_named
+from magpie_steps.recipes import RECIPES, recipe_from_dict, recipe_named
 from magpie_steps.summary import counted, summarise, table, timed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,9 +92,16 @@ def test_shown_output_is_what_the_pipeline_prints():
 
 
 def test_shown_recipes_exist():
-    shown = re.findall(r"--recipe ([a-z0-9-]+)", README)
+    shown = re.findall(r"--recipe ([a-z0-9-]+)(?!\S)", README)
     assert shown
     assert set(shown) <= set(RECIPES)
+
+
+def test_the_shown_recipe_is_one():
+    (text,) = code_blocks("yaml")
+    recipe = recipe_from_dict(yaml.safe_load(text))
+    assert recipe.longest == 50_000
+    assert [rule.name for rule in recipe.rules] == ["quality", "reward", "repeated"]
 
 
 def test_the_example_runs(tmp_path):

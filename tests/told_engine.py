@@ -1,6 +1,7 @@
 """Engines that do what a test tells them to."""
 
 import asyncio
+import copy
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -171,6 +172,7 @@ class GuardEngine(ToldEngine):
     def load(self) -> None:
         super().load()
         self._template = None
+        self._tokenizer = copy.deepcopy(self._tokenizer)  # other tests have the same one
         self._tokenizer.chat_template = GUARD_TEMPLATE
         self._encoder = ConversationEncoder(
             self._tokenizer, strip_bos=False, max_tokens=self.context - 1, asks=True

@@ -52,9 +52,13 @@ def load_weights(
         DistilabelUserError: It cannot be read, or its weights are those of another kind of model,
             to which transformers would give random parts and only warn.
     """
+    import torch
     from safetensors import SafetensorError
     from transformers.utils import logging
 
+    # In a forked process torch makes its pool of threads anew when it is first asked for, and the
+    # loader would ask from several threads at once: then torch may find no pool.
+    torch.set_num_threads(torch.get_num_threads())
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
