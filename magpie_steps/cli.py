@@ -77,8 +77,11 @@ def _filter(args: argparse.Namespace) -> int:
 
     folder = args.output_dir or default_folder(args.dataset, recipe)
     counts = filter_dataset(args.dataset, recipe, folder)
-    _say(f"{table(counts.lines())}\n\ndatasets.load_dataset({str(folder)!r}) opens what is kept")
-    return 0 if counts.kept else _fail("no row was kept", code=1)
+    _say(table(counts.lines()))
+    if not counts.kept:
+        return _fail("no row was kept", code=1)
+    _say(f"\ndatasets.load_dataset({str(folder)!r}) opens what is kept")
+    return 0
 
 
 def _described(recipe: Recipe) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import magpie_steps
+from magpie_steps import columns
 from magpie_steps.effort import effort_of
 from magpie_steps.embedded import model_path
 from magpie_steps.engines.preflight import INSTALL_VLLM, check_model, has_vllm
@@ -43,6 +44,18 @@ RULES = "rules"
 
 MINILM = "all-MiniLM-L6-v2"
 """What embeds instructions where nothing else is asked for; it comes with the package."""
+
+JUDGED_BY = (
+    "ConversationGenerator",
+    "RuleTagger",
+    "LanguageTagger",
+    "RewardScorer",
+    "NeighbourDistance",
+)
+"""The steps of a job with a recipe, in a way: every tagger writes the same columns."""
+
+UNJUDGED = frozenset({"base_reward", "reward_difference", "responses_rewards"})
+"""Columns of theirs that stay empty there, without a base model and sampled responses."""
 
 RULES_REMARK = (
     "Difficulty, quality and category were chosen by rules of words and form, not by a model: they"
@@ -381,8 +394,9 @@ def _recipe(name: str, models: Mapping[str, str]) -> Recipe:
     recipe = recipe_given(name)
     if not models["reward_model"]:
         recipe = recipe.without("instruct_reward")
-    if missing := sorted({"base_reward", "reward_difference", "safe"}.intersection(recipe.columns)):
-        fitting = [r.name for r in RECIPES.values() if not set(missing).intersection(r.columns)]
+    written = {name for step in JUDGED_BY for name in columns.written_by(step)} - UNJUDGED
+    if missing := sorted(set(recipe.columns) - written):
+        fitting = [each.name for each in RECIPES.values() if written.issuperset(each.columns)]
         raise ValueError(
             f"the recipe {recipe.name} needs {', '.join(missing)}, which this job does not write;"
             f" these recipes work: {', '.join(fitting)}"

@@ -145,7 +145,8 @@ LABEL_COLUMNS: tuple[Column, ...] = (
         "",
         "0 to 4, NaN for none",
         NEIGHBOURS,
-        "Squared distance of the instruction to the nearest other one, as embeddings of length 1.",
+        "Squared distance of the instruction to the nearest other one, as embeddings of length 1;"
+        " 4 if there is no other.",
     ),
     Column(
         "repeat_count",

@@ -173,7 +173,7 @@ class NumberAtLeast(ColumnRule):
 
 @dataclass(frozen=True, slots=True)
 class NotRepeated(Rule):
-    """No earlier row stands for the instruction: one row of each group of near ones passes."""
+    """No other row stands for the instruction: of near ones only the one that does passes."""
 
     kind = "not_repeated"
 
@@ -443,8 +443,14 @@ def _number(value: object) -> float:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Return whether a value is a number, NumPy's included; a flag is none."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Return whether a value is a number, NumPy's included; no flag, and none beyond a float's."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def _is_one_of(value: object, accepted: tuple[str, ...]) -> bool:

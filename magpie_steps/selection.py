@@ -64,8 +64,12 @@ class Selection:
 
 
 def select(recipe: Recipe, rows: Sequence[Row]) -> Selection:
-    """Apply a recipe to rows; one that is not kept already stays so, with its reason."""
-    found = [reasons.carried_by(row) for row in rows]
+    """Apply a recipe to rows.
+
+    One that a step before dropped stays so, with its reason; what another recipe removed is decided
+    anew.
+    """
+    found = [carried_into(row) for row in rows]
     fails: Counter[str] = Counter()
     passing = []
     for place, row in enumerate(rows):
@@ -84,6 +88,12 @@ def select(recipe: Recipe, rows: Sequence[Row]) -> Selection:
         for number, place in enumerate(passing):
             found[place] = "" if number in chosen else reasons.recipe_reason(LONGEST)
     return Selection(found, tally(recipe, Counter(found), fails))
+
+
+def carried_into(row: Row) -> str:
+    """Return why a row is lost to any recipe, "" for one that a recipe decides on."""
+    carried = reasons.carried_by(row)
+    return "" if reasons.is_recipe_reason(carried) else carried
 
 
 def choose_longest(
@@ -145,6 +155,6 @@ def rule_counts(recipe: Recipe, rows: Iterable[Row]) -> dict[str, int]:
     """
     fails: Counter[str] = Counter()
     for row in rows:
-        if reasons.is_recipe_reason(reasons.carried_by(row)) or row.get("keep"):
+        if not carried_into(row):
             fails.update(recipe.failing(row))
     return {rule.name: fails[rule.name] for rule in recipe.rules}

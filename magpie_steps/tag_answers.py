@@ -79,11 +79,13 @@ def read_answer(text: str, form: Form, *, truncated: bool = False) -> TagAnswer:
     Returns:
         The values. Texts that are missing are "", labels in a list that do not exist are left out.
     """
-    answer = text.rpartition("</think>")[2]
+    answer = text.rpartition("</think>")[2].partition("<think>")[0]
     if not answer.strip():
         return TagAnswer({}, "truncated" if truncated else "empty")
-    readings = [found for found in _objects(answer, form) if form.label in found]
-    if not readings and not (readings := list(_scanned(answer, form))):
+    readings = _objects(answer, form)
+    if not any(form.label in found for found in readings):
+        readings = list(_scanned(answer, form))
+    if not readings:
         return _without_keys(answer, form, truncated)
     verdicts = [_verdict(reading.get(form.label, ""), form) for reading in readings]
     labels = list(dict.fromkeys(label for label, _ in verdicts if label))
@@ -93,22 +95,31 @@ def read_answer(text: str, form: Form, *, truncated: bool = False) -> TagAnswer:
         reason = verdicts[-1][1]
         cut = reason == "missing_key" and (truncated or _is_open(answer))
         return TagAnswer({}, "truncated" if cut else reason)
-    place = [label for label, _ in verdicts].index(labels[0])
-    return TagAnswer(_filled(readings[place], labels[0], form))
+    # The label's own reading first: a model may say a key once more, with nothing behind it.
+    readings.sort(key=lambda reading: _verdict(reading.get(form.label, ""), form)[0] is None)
+    whole = {
+        key: value for reading in reversed(readings) for key, value in reading.items() if value
+    }
+    return TagAnswer(_filled(whole, labels[0], form))
 
 
-def _objects(text: str, form: Form) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects in a text, one after the other, with the form's own keys."""
+def _objects(text: str, form: Form) -> list[dict[str, Any]]:
+    """Return the JSON objects in a text, one after the other, with the form's own keys.
+
+    None counts if a brace outside of them begins no object: it may open the one that is meant, and
+    they be part of what that says.
+    """
     mended = _LATEX.sub(r"\\\\", text)
+    objects = []
     place = mended.find("{")
     while place >= 0:
         try:
             found, end = _STRICT.raw_decode(mended, place)
         except (ValueError, RecursionError):
-            end = place + 1
-        else:
-            yield {_key(name, form): value for name, value in found.items()}
+            return []
+        objects.append({_key(name, form): value for name, value in found.items()})
         place = mended.find("{", end)
+    return objects
 
 
 def _scanned(text: str, form: Form) -> Iterator[dict[str, Any]]:
@@ -117,6 +128,8 @@ def _scanned(text: str, form: Form) -> Iterator[dict[str, Any]]:
     What follows a key goes on to the next key, so quotes and line breaks inside it do no harm.
     """
     keys = list(_key_pattern((*form.columns, *form.aliases)).finditer(text))
+    # A word before a colon is no key where keys are quoted: it belongs to a text.
+    keys = [key for key in keys if key["quoted"]] or keys
     reading: dict[str, Any] = {}
     for match, following in zip_longest(keys, keys[1:]):
         key = _key(match["quoted"] or match["bare"], form)

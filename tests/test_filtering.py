@@ -297,7 +297,7 @@ def test_our_rows_that_are_dropped_already_stay_so(tmp_path):
         {
             "instruction": f"Ask {i}",
             "input_quality": "poor" if i == 5 else "good",
-            "response_length": i,
+            "response_length": i % 6,
             "keep": keep,
             "drop_reason": reason,
         }
@@ -313,7 +313,7 @@ def test_our_rows_that_are_dropped_already_stay_so(tmp_path):
         "no_instruction",
         "",
         "recipe_quality",
-        "recipe_quality",
+        "recipe_longest",  # removed by another recipe, so decided anew
     ]
     assert reasons_of(decide(paths, recipe)) == select(recipe, rows).reasons == expected
     assert counts.fails == {"quality": 1}
@@ -322,7 +322,21 @@ def test_our_rows_that_are_dropped_already_stay_so(tmp_path):
     assert [row["drop_reason"] for row in removed] == [reason for reason in expected if reason]
     assert {row["keep"] for row in removed} == {False}
     assert list(removed[0]) == list(rows[0])
-    assert read(tmp_path / "filtered").to_pylist() == [rows[4]]
+    assert read(tmp_path / "filtered").to_pylist() == [{**rows[4], "keep": True, "drop_reason": ""}]
+
+
+def test_what_another_recipe_removed_is_decided_anew(tmp_path):
+    rows = [
+        {"instruction": "Ask", "input_quality": "good", "keep": keep, "drop_reason": reason}
+        for keep, reason in ((False, "recipe_reward"), (True, ""), (False, "response_empty"))
+    ]
+    recipe = Recipe("mine", (LevelAtLeast("input_quality", "good"),))
+    paths = write(tmp_path / "rows", table(rows))
+    counts = filter_files(paths, recipe, tmp_path)
+    assert select(recipe, rows).reasons == ["", "", "response_empty"]
+    assert (counts.kept, counts.removed) == (2, {"response_empty": 1})
+    kept = read(tmp_path / "filtered").to_pylist()
+    assert [(row["keep"], row["drop_reason"]) for row in kept] == [(True, ""), (True, "")]
 
 
 @pytest.mark.parametrize("kind", [pa.null(), pa.string(), pa.bool_()])

@@ -22,6 +22,8 @@ def detector():
 @pytest.mark.parametrize(
     ("text", "code"),
     [
+        ("$50,000 is my salary; how much should I save if the rent is $1,200?", "EN"),
+        ("Please explain this text \ud83d to me in a few simple words", "EN"),
         ("What is the best way to learn to play the guitar at home?", "EN"),
         ("How many legs does a bear have?", "EN"),
         ("Wie spät ist es jetzt in Tokio?", "DE"),

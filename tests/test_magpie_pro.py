@@ -180,7 +180,8 @@ def test_other_settings_in_the_same_folder_are_refused(dry_run):
 
 
 def test_a_chosen_licence_is_in_the_card(tmp_path):
-    run("--dry-run", "--num-rows", 1, "--license", "cc0-1.0", "--output-dir", "o", cwd=tmp_path)
+    flags = ("--dry-run", "--num-rows", 1, "--license", "cc0-1.0", "--output-dir", "o")
+    assert run(*flags, cwd=tmp_path).returncode == 0
     assert "license: cc0-1.0" in (tmp_path / "o" / "README.md").read_text()
 
 
@@ -204,6 +205,7 @@ def model_folder(path, *, chat_template):
         (["--model", "untuned"], "has no chat template"),
         (["--recipe", "best"], "there is no recipe 'best'"),
         (["--recipe", "air"], "the recipe air needs reward_difference"),
+        (["--recipe", "margin.yaml"], "the recipe margin needs score_margin"),
         (["--recipe", "no.yaml"], "No such file or directory: 'no.yaml'"),
         (["--tagger-model", "./nowhere"], "there is no model folder './nowhere'"),
         (["--output-dir", "file/out"], "cannot write file/out"),
@@ -214,6 +216,9 @@ def model_folder(path, *, chat_template):
 def test_what_cannot_work_is_one_line_and_exit_code_2(arguments, message, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
+    (tmp_path / "margin.yaml").write_text(
+        "name: margin\nrules: [{kind: number_at_least, column: score_margin, bound: 0}]\n"
+    )
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").touch()
     model_folder(tmp_path / "untuned", chat_template=False)
@@ -223,7 +228,7 @@ def test_what_cannot_work_is_one_line_and_exit_code_2(arguments, message, tmp_pa
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert message in done.stderr
-    left = {"empty", "file", "thesis", "untuned"}
+    left = {"empty", "file", "margin.yaml", "thesis", "untuned"}
     assert {path.name for path in tmp_path.iterdir()} == left
 
 

@@ -12,6 +12,7 @@ import pytest
 from distilabel.errors import DistilabelUserError
 
 from magpie_steps.neighbours.store import search_remark
+from magpie_steps.rules import NotRepeated
 from magpie_steps.steps.neighbour_distance import NeighbourDistance
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,13 +109,16 @@ def test_a_row_without_an_id_goes_by_its_position(step, uuid):
     if uuid == "absent":
         del row["uuid"]
     found = compare(step, [{"instruction": ""}, row, {"instruction": TEXTS[0], "uuid": "b"}])
-    assert column(found, "min_similar_uuid") == ["", "1", "1"]
+    # Of rows without an id the one that stands for others is told from them by having none.
+    assert column(found, "min_similar_uuid") == ["", "", "1"]
+    kept = [not NotRepeated().fails({"uuid": "", **each}) for each in found]
+    assert kept == [True, True, False]
 
 
 def test_no_rows_one_row_two_rows(step):
     assert compare(step, []) == []
     (one,) = compare(step, numbered(TEXTS[:1]))
-    assert math.isnan(one["min_neighbor_distance"])
+    assert one["min_neighbor_distance"] == 4
     assert (one["repeat_count"], one["min_similar_uuid"]) == (0, "")
     two = compare(step, numbered(TEXTS[:1] * 2))
     assert column(two, "min_neighbor_distance") == [0, 0]

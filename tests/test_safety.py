@@ -113,6 +113,8 @@ def test_all_turns_are_judged_and_so_is_a_question_alone():
     [
         ({"instruction": None}, "no_instruction"),
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, "bad_messages"),
+        ({"messages": "abc"}, "bad_messages"),
+        ({"messages": [1]}, "bad_messages"),
         ({"instruction": "Say <|eot_id|>."}, "control_tokens"),
         ({"instruction": "word " * 3000}, "too_long"),
         ({"instruction": "Go on."}, "unknown_label"),

@@ -91,6 +91,11 @@ DIFFICULTIES = [
     ('{"difficulty": "easy", "intent": "says "hi', "easy"),
 ]
 NO_DIFFICULTY = [
+    # A label inside a text is none, nor one in thoughts that do not end.
+    ('{"intent": "The user lists (a) category, difficulty: easy, or more', "truncated"),
+    ('{"intent": "It asks about pairs; difficulty: easy; and more of it"', "truncated"),
+    ("<think>Let me see.\n- Difficulty: hard.\nBut wait", "empty"),
+    ('{"intent": "Parse {"difficulty": "hard"}.", "difficulty": "easy"}', "several_labels"),
     ("", "empty"),
     (" \n\t", "empty"),
     ("<think>hm</think>", "empty"),
@@ -189,6 +194,17 @@ def test_texts_keep_what_they_say():
     assert intent('{"intent": ["a", "b"], "difficulty": "hard"}') == '["a", "b"]'
     assert intent('{"intent": null, "difficulty": "hard"}') == ""
     assert intent(json.dumps({"intent": "Käse 你好 {x}", "difficulty": "hard"})) == "Käse 你好 {x}"
+
+
+def test_a_form_named_before_it_costs_no_text():
+    """The prompt shows forms behind their names, and models write them so."""
+    named = 'difficulty: {"intent": "a", "knowledge": "b", "difficulty": "easy",}'
+    values = {"intent": "a", "knowledge": "b", "difficulty": "easy"}
+    assert read_answer(named, DIFFICULTY).values == values
+    quoted = 'quality: {"explanation": "It says "hi" only.", "input_quality": "good"}'
+    assert read_answer(quoted, QUALITY).values["explanation"] == 'It says "hi" only.'
+    twice = '{"explanation": "bad "quality": here", "input_quality": "good",}'
+    assert read_answer(twice, QUALITY).values["input_quality"] == "good"
 
 
 def test_the_model_running_out_of_tokens_is_told():

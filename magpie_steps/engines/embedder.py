@@ -1,6 +1,5 @@
 """What does a text mean, as a vector?"""
 
-import logging
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,8 +20,6 @@ PAPER_MODEL = "sentence-transformers/all-mpnet-base-v2"
 """The model of the paper's script for distances (`exp/gen_dis.py`), 768 numbers per text."""
 
 PROBE = "Hello."
-
-_logger = logging.getLogger(__name__)
 
 
 def default_model() -> str:
@@ -107,12 +104,13 @@ class Embedder(BaseModel):
         self._dim = 0
         folder = find_model(self.model, self.revision, self.trust_remote_code)
         self._network = self._load_network(folder)
-        self._dim = self._read([PROBE]).shape[1]
-        if not self._dim:
+        try:
+            self._dim = self._read([PROBE]).shape[1]
+        except RuntimeError as error:
             raise DistilabelUserError(
-                f"the model {self.model!r} cannot embed a text, see the error above; give a"
+                f"the model {self.model!r} cannot embed a text: {error}; give a"
                 f" sentence-transformers model, such as the paper's {PAPER_MODEL}"
-            )
+            ) from error
         self._fingerprint = content_hash(folder)
         self._texts_read = 0
 
@@ -123,11 +121,12 @@ class Embedder(BaseModel):
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return each text's embedding, (texts, dim), of length 1, in order.
 
-        Zeros stand for a text that says nothing, which the model does not read, and for one that it
-        cannot read. A text that comes twice is read once.
+        Zeros stand for a text that says nothing, which the model does not read. A text that comes
+        twice is read once.
 
         Raises:
-            RuntimeError: The model is not loaded.
+            RuntimeError: The model is not loaded, or cannot read a single text, as when a GPU has
+                no memory left: no text's own fault.
         """
         found = np.zeros((len(texts), self.dim), dtype=np.float32)
         places: dict[str, list[int]] = {}
@@ -151,10 +150,9 @@ class Embedder(BaseModel):
                 show_progress_bar=False,
                 normalize_embeddings=True,
             )
-        except RuntimeError as error:  # of torch, out of memory among them
+        except RuntimeError:  # of torch, out of memory among them
             if len(texts) == 1:
-                _logger.error(f"{self.model_name} failed: {type(error).__name__}: {error}")
-                return np.zeros((1, self.dim), dtype=np.float32)
+                raise  # not this text's fault: an empty embedding would be kept for good
             half = len(texts) // 2
             return np.concatenate([self._read(texts[:half]), self._read(texts[half:])])
         self._texts_read += len(texts)

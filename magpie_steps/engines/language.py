@@ -21,7 +21,7 @@ LEAST_LEAD = 1.5
 """How much surer the likeliest language must be than the second."""
 
 _NO_LANGUAGE = re.compile(
-    r"```.*?(?:```|\Z)|`[^`]*`|https?://\S+|\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[a-zA-Z]+",
+    r"```.*?(?:```|\Z)|`[^`]*`|https?://\S+|\$(?!\d)[^$\n]{1,80}\$(?!\d)|\\\(.*?\\\)|\\\[.*?\\\]|\\[a-zA-Z]+",
     re.DOTALL,
 )
 """Code, addresses and formulas."""
@@ -95,7 +95,7 @@ class LanguageDetector(BaseModel):
         """
         if self._detector is None:
             raise RuntimeError("LanguageDetector is not loaded; call load() first")
-        words = words_of(text)
+        words = words_of(text).encode("utf-8", "replace").decode()  # half a surrogate pair is none
         if not words:
             return Language()
         first, second, *_ = self._detector.compute_language_confidence_values(words)

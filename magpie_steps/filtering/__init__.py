@@ -21,8 +21,8 @@ from magpie_steps.selection import Counts
 def filter_files(paths: Sequence[Path], recipe: Recipe, folder: Path) -> Counts:
     """Write the rows that a recipe keeps and those that it removes to two folders of parquet files.
 
-    Rows keep their columns and their order. A removed row has its drop reason besides, and
-    in our own schema keep is false.
+    Rows keep their columns and their order. A removed row has its drop reason besides; in our own
+    schema `keep` and `drop_reason` say what this recipe decides.
 
     Args:
         paths: The parquet files, in the rows' order.
@@ -46,10 +46,22 @@ def filter_files(paths: Sequence[Path], recipe: Recipe, folder: Path) -> Counts:
         for batch in batches(paths):
             codes = decisions.codes[first : first + len(batch)]
             first += len(batch)
-            kept.write(batch.filter(pa.array(codes == 0)))
+            kept.write(_kept(batch.filter(pa.array(codes == 0)), marked=marked))
             gone = batch.filter(pa.array(codes != 0))
             removed.write(_removed(gone, texts.take(pa.array(codes[codes != 0])), marked=marked))
     return decisions.counts
+
+
+def _kept(batch: Any, *, marked: bool) -> Any:
+    """Return kept rows; if they are marked, as kept: another recipe may have removed them."""
+    if not marked:
+        return batch
+    arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+    arrays["keep"] = pa.array(np.ones(len(batch), bool))
+    if not pa.types.is_null(batch.schema.field("drop_reason").type):
+        arrays["drop_reason"] = pa.array([""] * len(batch), batch.schema.field("drop_reason").type)
+    columns = [arrays[name] for name in batch.schema.names]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 def _with_reason(schema: Any) -> Any:

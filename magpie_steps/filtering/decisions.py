@@ -140,7 +140,10 @@ class _Deciding:
         return Decisions(codes, self.reasons, tally(self.recipe, by_reason, self.fails))
 
     def _carried(self, batch: Any) -> Any:
-        """Return the codes of the rows that a step before dropped, 0 for the others."""
+        """Return the codes of the rows that a step before dropped, 0 for the others.
+
+        What another recipe removed is decided anew.
+        """
         keep = batch.column("keep")
         if not pa.types.is_boolean(keep.type):
             return np.zeros(len(batch), np.int32)
@@ -153,7 +156,9 @@ class _Deciding:
         return codes
 
     def _place(self, reason: str) -> int:
-        """Return the place of a carried reason; a recipe's own word means the same in both."""
+        """Return the place of a carried reason, 0 for a recipe's."""
+        if reasons.is_recipe_reason(reason):
+            return 0
         if reason not in self.reasons:
             self.reasons.append(reason)
         return self.reasons.index(reason)

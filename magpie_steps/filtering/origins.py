@@ -42,7 +42,8 @@ def as_texts(array: Any) -> Any:
 
 def as_numbers(array: Any) -> Any:
     """Return an array of numbers for NumPy; what is no number is NaN."""
-    if pa.types.is_floating(array.type) or pa.types.is_integer(array.type):
+    kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal)
+    if any(is_kind(array.type) for is_kind in kinds):
         return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return np.full(len(array), np.nan)
 

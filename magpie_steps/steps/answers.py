@@ -183,7 +183,8 @@ def prompt_of(row: Mapping[str, Any]) -> tuple[list[Message], str]:
     if row.get("messages"):
         try:
             last = split_last_turn(row["messages"])
-        except ValueError:
+        except (ValueError, TypeError, AttributeError, KeyError):
+            # Neither a list nor messages in it is as little a conversation as a wrong order.
             return [], reasons.BAD_MESSAGES
         return append_turn(last.history, last.instruction), ""
     instruction = row.get("instruction")

@@ -19,6 +19,9 @@ from magpie_steps.steps.settings import Count
 if TYPE_CHECKING:
     from distilabel.typing import StepOutput
 
+FARTHEST = 4.0
+"""The distance of the only row that there is: nothing is nearer than the opposite direction."""
+
 ROWS_PER_WRITE = 1024
 """Embeddings that are written at a time: a kill costs no more than these."""
 
@@ -30,9 +33,9 @@ class NeighbourDistance(GlobalStep):
     is one: exactly, or above a number of rows with an index whose recall is measured and logged. It
     marks and drops no row; a recipe does. A row that is not kept or has no text is not compared.
     The embeddings stay in a folder if there is one, so that a second run over a dataset that has
-    grown embeds and compares only what is new. Unlike the stock `FaissNearestNeighbour` it counts
-    near rows without a limit, names the row that stands for them, and does not hold the embeddings
-    in memory.
+    grown embeds only what is new, and compares only that where it compares exactly. Unlike the
+    stock `FaissNearestNeighbour` it counts near rows without a limit, names the row that stands for
+    them, and does not hold the embeddings in memory.
 
     Attributes:
         embedder: The embedding model, or its settings as a dict; by default all-MiniLM-L6-v2.
@@ -57,7 +60,7 @@ class NeighbourDistance(GlobalStep):
 
     Output columns:
         - min_neighbor_distance (`float64`): Squared distance of the instruction to the nearest
-            other one, as embeddings of length 1.
+            other one, as embeddings of length 1; 4 if there is no other.
         - repeat_count (`int64`): Other instructions that are nearer than the threshold.
         - min_similar_uuid (`string`): The row that stands for the instruction and those near it, ""
             if none is near.
@@ -160,12 +163,14 @@ class NeighbourDistance(GlobalStep):
         rows = [{**row, **empty} for row in inputs]
         found = self._neighbours(texts)
         stands_for = found.representative(self.mode).tolist()
+        alone = len(compared) == 1 and not found.unusable
         for place, i in enumerate(compared):
             chosen = stands_for[place]
-            rows[i]["min_neighbor_distance"] = float(found.distance[place])
+            distance = FARTHEST if alone else float(found.distance[place])
+            rows[i]["min_neighbor_distance"] = distance
             rows[i]["repeat_count"] = int(found.count[place])
             if chosen != NONE:
-                rows[i]["min_similar_uuid"] = _uuid(inputs[compared[chosen]], compared[chosen])
+                rows[i]["min_similar_uuid"] = _stand_in(inputs, compared[chosen], i)
         self._logger.info(
             f"{len(compared)} of {len(rows)} rows compared,"
             f" {int((found.count > 0).sum())} of them have another one near"
@@ -187,9 +192,15 @@ def _is_compared(row: dict[str, Any]) -> bool:
     return not reasons.carried_by(row) and isinstance(text, str) and bool(text.strip())
 
 
-def _uuid(row: dict[str, Any], position: int) -> str:
-    uuid = row.get("uuid")
-    return uuid if isinstance(uuid, str) and uuid else str(position)
+def _stand_in(rows: StepInput, chosen: int, own: int) -> str:
+    """Return the id of the row that stands for one, its position if it has no id.
+
+    A row without an id that stands for itself gets none, or nothing would tell it from the others.
+    """
+    uuid = rows[chosen].get("uuid")
+    if isinstance(uuid, str) and uuid:
+        return uuid
+    return "" if chosen == own else str(chosen)
 
 
 def _make_folder(folder: Path) -> None:
