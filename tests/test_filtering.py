@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -323,6 +324,23 @@ def test_our_rows_that_are_dropped_already_stay_so(tmp_path):
     assert {row["keep"] for row in removed} == {False}
     assert list(removed[0]) == list(rows[0])
     assert read(tmp_path / "filtered").to_pylist() == [{**rows[4], "keep": True, "drop_reason": ""}]
+
+
+def test_numbers_of_any_kind_are_compared_and_texts_are_refused(tmp_path):
+    recipe = Recipe("mine", (NumberAbove("instruct_reward", 1.5),))
+    texts = {"instruction": ["a", "b"], "response": ["c", "d"]}
+    rewards = {
+        "decimal": pa.array([Decimal("1.5"), Decimal("2.5")]),
+        "whole": pa.array([1, 2]),
+        "half": pa.array([1.5, 2.5], pa.float32()),
+    }
+    for name, reward in rewards.items():
+        data = pa.table({**texts, "instruct_reward": reward})
+        counts = filter_files(write(tmp_path / name, data), recipe, tmp_path / "out")
+        assert counts.kept == 1, name
+    data = pa.table({**texts, "instruct_reward": ["1", "2"]})
+    with pytest.raises(ValueError, match=r"compares instruct_reward, but .* holds string"):
+        filter_files(write(tmp_path / "texts", data), recipe, tmp_path / "out")
 
 
 def test_what_another_recipe_removed_is_decided_anew(tmp_path):

@@ -16,9 +16,10 @@ import pyarrow as pa
 from magpie_steps import reasons
 from magpie_steps.filtering.files import batches, schema_of_files
 from magpie_steps.filtering.masks import fulfilled
-from magpie_steps.filtering.origins import as_numbers, as_texts, computed
+from magpie_steps.filtering.origins import as_numbers, as_texts, computed, is_numeric
 from magpie_steps.recipes import LONGEST, RECIPES, Recipe
 from magpie_steps.row_schemas import OURS, Origin, Schema, schema_of
+from magpie_steps.rules import NumberAbove, NumberAtLeast
 from magpie_steps.selection import Counts, choose_longest, tally
 
 
@@ -45,12 +46,15 @@ def decide(paths: Sequence[Path], recipe: Recipe) -> Decisions:
         recipe: The recipe.
 
     Raises:
-        ValueError: If the files have not the columns that the recipe needs.
+        ValueError: If the files have not the columns that the recipe needs, or something else than
+            numbers where it compares numbers.
         OSError: If a file cannot be read.
     """
-    present = schema_of_files(paths).names
+    files = schema_of_files(paths)
+    present = files.names
     schema = schema_of(present)
     origins = origins_for(recipe, schema, present)
+    _check_numbers(recipe, origins, files)
     marks = ("keep", "drop_reason") if schema is OURS else ()
     read = [name for origin in origins.values() for name in origin.columns]
     # Without a column to read, batches would have no rows.
@@ -87,6 +91,20 @@ def origins_for(recipe: Recipe, schema: Schema, present: Sequence[str]) -> dict[
             f" {', '.join(works) or 'none'}"
         )
     return {name: origin for name, origin in found.items() if origin is not None}
+
+
+def _check_numbers(recipe: Recipe, origins: dict[str, Origin], files: Any) -> None:
+    """Refuse a column without numbers for a rule about numbers: every row would fail it."""
+    for rule in recipe.rules:
+        if not isinstance(rule, NumberAbove | NumberAtLeast):
+            continue
+        origin = origins[rule.column]
+        kind = files.field(origin.columns[0]).type
+        if origin.how == "copy" and not (is_numeric(kind) or pa.types.is_null(kind)):
+            raise ValueError(
+                f"the recipe {recipe.name} compares {rule.column}, but the column"
+                f" {origin.columns[0]} holds {kind}; give a dataset with numbers there"
+            )
 
 
 def _needed(recipe: Recipe) -> list[str]:

@@ -40,10 +40,15 @@ def as_texts(array: Any) -> Any:
     return pa.nulls(len(array), pa.string())
 
 
+def is_numeric(kind: Any) -> bool:
+    """Return whether an Arrow type is one of numbers."""
+    kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal)
+    return any(is_kind(kind) for is_kind in kinds)
+
+
 def as_numbers(array: Any) -> Any:
     """Return an array of numbers for NumPy; what is no number is NaN."""
-    kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal)
-    if any(is_kind(array.type) for is_kind in kinds):
+    if is_numeric(array.type):
         return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return np.full(len(array), np.nan)
 
