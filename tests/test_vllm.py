@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ from magpie_steps.engines.transformers import TransformersEngine
 from magpie_steps.engines.vllm import VLLMEngine
 from magpie_steps.labels import Category
 from magpie_steps.running import PipelineRunError
-from magpie_steps.steps.progress import Progress
-from magpie_steps.steps.tags import TagPlan, TagWriter
+from magpie_steps.steps.tags import sampling_of
+from magpie_steps.tag_answers import read_answer
 from magpie_steps.tagging import FORMS, TAGS
 
 pytest.importorskip("vllm", reason="vLLM is not installed: make test-vllm")
@@ -178,20 +179,21 @@ def test_constraints_are_obeyed(engine):
     assert ask(structure=Structure("json", schema)).text.replace(" ", "").startswith('{"a":1')
 
 
-def test_labels_keep_to_their_schema(in_process):
-    """The miniature model knows nothing of labels, but cannot write another form."""
-    writer = TagWriter(in_process, TagPlan(TAGS, greedy(in_process), 0, True), Progress())
-    asked = [{"instruction": "What is 2 plus 3?"}, {"instruction": "Name a tool."}]
+@pytest.mark.parametrize("tag", TAGS)
+def test_labels_keep_to_their_schema(in_process, tag):
+    """The miniature model knows nothing of labels, but cannot write another form.
 
-    async def label() -> list[dict[str, Any]]:
-        return list(await asyncio.gather(*map(writer.write, asked)))
-
-    for row in asyncio.run(label()):
-        assert {failure["reason"] for failure in row["tag_failures"]} <= {"truncated"}
-        for tag in TAGS:
-            label_column = FORMS[tag].columns[FORMS[tag].label]
-            assert row[label_column] in ("", *FORMS[tag].labels)
-        assert row["task_category"] in list(Category)
+    The taggers' own prompt is longer than its context, so it is asked something else.
+    """
+    told = [{"role": "user", "content": "What is 2 plus 3?"}]
+    asked = sampling_of(tag, replace(greedy(in_process), max_new_tokens=200), in_process)
+    ids = in_process.template.response_prompt_ids(told)
+    (done,) = complete(in_process, [(ids, asked)])
+    answer = read_answer(done.text, FORMS[tag], truncated=done.finish_reason == "length")
+    assert done.text.startswith("{")
+    assert answer.reason == ("truncated" if done.finish_reason == "length" else "")
+    if tag == "category":  # no free text in it that could go on for ever
+        assert answer.values["primary_tag"] in list(Category)
 
 
 def test_a_temperature_that_vllm_refuses_is_told(in_process):
