@@ -83,6 +83,11 @@ _SIDE_USES = {
 }
 
 
+def sides_with_rows(kept: int, removed: int) -> list[str]:
+    """Return those of `SIDES` that have rows; `datasets` cannot open one without."""
+    return [side for side, keeps in SIDES.items() if (kept if keeps else removed)]
+
+
 def check_exports(names: Sequence[str], rows: Sequence[Row]) -> None:
     """Check that exports exist and that rows have what they need.
 

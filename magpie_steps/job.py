@@ -384,14 +384,14 @@ def shown_model(model: str) -> str:
     return folder.resolve().name if model and folder.is_dir() else model
 
 
-def _recipe(name: str, models: Mapping[str, str]) -> Recipe:
+def _recipe(given: str, models: Mapping[str, str]) -> Recipe:
     """Return a recipe that the job's rows have the columns for.
 
     Raises:
         ValueError: There is no such recipe, or it needs what the job does not write.
         OSError: Its file cannot be read.
     """
-    recipe = recipe_given(name)
+    recipe = recipe_given(given)
     if not models["reward_model"]:
         recipe = recipe.without("instruct_reward")
     written = {name for step in JUDGED_BY for name in columns.written_by(step)} - UNJUDGED

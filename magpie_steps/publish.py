@@ -18,7 +18,14 @@ from magpie_steps import columns, shards
 from magpie_steps.column_types import type_text
 from magpie_steps.conversation import count_turns, turn_columns
 from magpie_steps.effort import Effort
-from magpie_steps.exports import SIDES, check_exports, config, usage, write_exports
+from magpie_steps.exports import (
+    SIDES,
+    check_exports,
+    config,
+    sides_with_rows,
+    usage,
+    write_exports,
+)
 from magpie_steps.provenance import versions
 from magpie_steps.recipes import Recipe
 from magpie_steps.selection import rule_counts
@@ -100,7 +107,7 @@ def write_repository(
     names = published_names(rows, n_turns)
     types = {name: columns.described(name).type for name in names}
     shards.write_shards(folder / "data", _with_turns(rows, n_turns), types)
-    sides = sides_of(summary) if recipe else []
+    sides = _sides(summary) if recipe else []
     for name, kept in SIDES.items():
         if name in sides:
             side = (row for row in _with_turns(rows, n_turns) if row["keep"] is kept)
@@ -126,12 +133,6 @@ class Filtered:
     fails: Mapping[str, int]
 
 
-def sides_of(summary: Summary) -> list[str]:
-    """Return the configurations of kept and of removed rows; one without rows cannot be opened."""
-    rows = {"filtered": summary.kept, "removed": summary.generated - summary.kept}
-    return [name for name in SIDES if rows[name]]
-
-
 def longest_conversation(rows: Iterable[Mapping[str, Any]]) -> int:
     """Return the most turns of a row's messages, at least 1."""
     return max((count_turns(row.get("messages") or ()) for row in rows), default=1) or 1
@@ -149,8 +150,13 @@ def _with_turns(rows: Iterable[Mapping[str, Any]], n_turns: int) -> Iterator[Map
         yield {**row, **turn_columns(row.get("messages") or (), n_turns)}
 
 
-def check_folder(folder: Path) -> None:
-    """Check that a folder is new, empty or an earlier run's output, and can be written.
+def check_folder(folder: Path, sign: str = "run.json", whose: str = "a run") -> None:
+    """Check that a folder is new, empty or an earlier output, and can be written.
+
+    Args:
+        folder: The folder.
+        sign: The file that every output has.
+        whose: What wrote it, for the error.
 
     Raises:
         FileExistsError: If it holds something else.
@@ -162,9 +168,9 @@ def check_folder(folder: Path) -> None:
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise PermissionError(f"{nearest} may not be written to; choose another folder")
     foreign = sorted(p.name for p in folder.glob("*") if not p.name.startswith("."))
-    if foreign and "run.json" not in foreign:
+    if foreign and sign not in foreign:
         raise FileExistsError(
-            f"{folder} holds {foreign[0]} but no run.json, so it is not a run's output and nothing"
+            f"{folder} holds {foreign[0]} but no {sign}, so it is not {whose}'s output and nothing"
             " is overwritten; choose another folder"
         )
 
@@ -213,7 +219,7 @@ def card(
         exports: The trainers' configurations beside the default one.
         filtered: What chose the kept rows, None if no recipe did.
     """
-    configs = [*(sides_of(summary) if filtered else ()), *exports]
+    configs = [*(_sides(summary) if filtered else ()), *exports]
     parts = [
         f"---\n{_front_matter(summary, record, configs)}---",
         f"# {_plain(record.title)}",
@@ -234,6 +240,10 @@ def card(
         parts.append(f"## A row\n\n{_fenced(json.dumps(shown, indent=2), 'json')}")
     parts.append(f"## Versions\n\n{_versions(record.versions)}")
     return "\n\n".join(parts) + "\n"
+
+
+def _sides(summary: Summary) -> list[str]:
+    return sides_with_rows(summary.kept, summary.generated - summary.kept)
 
 
 def _steering(summary: Summary) -> str:

@@ -95,11 +95,9 @@ def read_answer(text: str, form: Form, *, truncated: bool = False) -> TagAnswer:
         reason = verdicts[-1][1]
         cut = reason == "missing_key" and (truncated or _is_open(answer))
         return TagAnswer({}, "truncated" if cut else reason)
-    # The label's own reading first: a model may say a key once more, with nothing behind it.
-    readings.sort(key=lambda reading: _verdict(reading.get(form.label, ""), form)[0] is None)
-    whole = {
-        key: value for reading in reversed(readings) for key, value in reading.items() if value
-    }
+    # What several readings say is taken together; the first one with a label goes first.
+    told = sorted(zip(verdicts, readings, strict=True), key=lambda each: each[0][0] is None)
+    whole = {key: value for _, reading in reversed(told) for key, value in reading.items() if value}
     return TagAnswer(_filled(whole, labels[0], form))
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "Sampling",
     "Structure",
     "UnsupportedSamplingError",
+    "all_of",
 ]
 
 T = TypeVar("T")
@@ -80,6 +81,21 @@ class _Books:
             if self.stats.seconds or self.stats.replayed:
                 journal.report(model, self.stats.as_dict())
             journal.close()
+
+
+async def all_of(*calls: Coroutine[Any, Any, T]) -> list[T]:
+    """Make calls at once; returns what they return, in their order.
+
+    Raises:
+        Exception: the first of the errors. The other calls are waited for before it is raised, so
+            that what was computed is in the journal, and no call goes on unseen.
+    """
+    done: list[T] = []
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        done.append(outcome)
+    return done
 
 
 class Engine(LLM, ABC):
@@ -265,16 +281,7 @@ class Engine(LLM, ABC):
             Exception: the first of the errors. The other completions are waited for before it is
                 raised, so that what was computed is in the journal, and no call goes on unseen.
         """
-        outcomes = await asyncio.gather(
-            *(self.complete(prompt_ids, sampling) for sampling in samplings),
-            return_exceptions=True,
-        )
-        done: list[Completion] = []
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-            done.append(outcome)
-        return done
+        return await all_of(*(self.complete(prompt_ids, sampling) for sampling in samplings))
 
     async def _generate_one(
         self, stats: EngineStats, prompt_ids: Sequence[int], sampling: Sampling

@@ -56,12 +56,11 @@ def _kept(batch: Any, *, marked: bool) -> Any:
     """Return kept rows; if they are marked, as kept: another recipe may have removed them."""
     if not marked:
         return batch
-    arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
-    arrays["keep"] = pa.array(np.ones(len(batch), bool))
-    if not pa.types.is_null(batch.schema.field("drop_reason").type):
-        arrays["drop_reason"] = pa.array([""] * len(batch), batch.schema.field("drop_reason").type)
-    columns = [arrays[name] for name in batch.schema.names]
-    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+    changed = {"keep": pa.array(np.ones(len(batch), bool))}
+    kind = batch.schema.field("drop_reason").type
+    if not pa.types.is_null(kind):
+        changed["drop_reason"] = pa.array([""] * len(batch), kind)
+    return _changed(batch, changed, batch.schema)
 
 
 def _with_reason(schema: Any) -> Any:
@@ -72,9 +71,13 @@ def _with_reason(schema: Any) -> Any:
 
 def _removed(batch: Any, drop_reasons: Any, *, marked: bool) -> Any:
     """Return removed rows with their drop reasons, and if they are marked, marked as not kept."""
-    schema = _with_reason(batch.schema)
-    arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
-    arrays["drop_reason"] = drop_reasons
+    changed = {"drop_reason": drop_reasons}
     if marked:
-        arrays["keep"] = pa.array(np.zeros(len(batch), bool))
+        changed["keep"] = pa.array(np.zeros(len(batch), bool))
+    return _changed(batch, changed, _with_reason(batch.schema))
+
+
+def _changed(batch: Any, changed: dict[str, Any], schema: Any) -> Any:
+    """Return a batch with some columns replaced or added, in a schema's order."""
+    arrays = dict(zip(batch.schema.names, batch.columns, strict=True)) | changed
     return pa.RecordBatch.from_arrays([arrays[name] for name in schema.names], schema=schema)

@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 
 from magpie_steps.columns import markdown
-from magpie_steps.exports import SIDES, config
+from magpie_steps.exports import SIDES, config, sides_with_rows
 from magpie_steps.filtering import filter_files
 from magpie_steps.filtering.sources import located, parquet_files
+from magpie_steps.publish import check_folder
 from magpie_steps.recipes import Recipe
 from magpie_steps.selection import Counts
 from magpie_steps.shards import write_text
@@ -35,7 +36,7 @@ def filter_dataset(dataset: str, recipe: Recipe, folder: Path) -> Counts:
         OSError: If a file cannot be read or written.
         ValueError: If the dataset has not the columns that the recipe needs.
     """
-    check_folder(folder)
+    check_folder(folder, SIGN, "a filter")
     paths = parquet_files(located(dataset))
     inside = [path for path in paths if path.resolve().is_relative_to(folder.resolve())]
     if inside:
@@ -56,29 +57,13 @@ def default_folder(dataset: str, recipe: Recipe) -> Path:
     return place.with_name(f"{place.stem if place.is_file() else place.name}-{recipe.name}")
 
 
-def check_folder(folder: Path) -> None:
-    """Check that a folder is new, empty or an earlier run's output.
-
-    Raises:
-        FileExistsError: If it is not.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file, not a folder; choose another folder")
-    foreign = sorted(path.name for path in folder.glob("*") if not path.name.startswith("."))
-    if foreign and SIGN not in foreign:
-        raise FileExistsError(
-            f"{folder} holds {foreign[0]} but no {SIGN}, so it is not a filter's output and nothing"
-            " is overwritten; choose another folder"
-        )
-
-
 def card(dataset: str, recipe: Recipe, counts: Counts) -> str:
     """Return the dataset card: front matter, the recipe, what it kept and removed."""
-    rows = {"filtered": counts.kept, "removed": counts.read - counts.kept}
+    sides = sides_with_rows(counts.kept, counts.read - counts.kept)
     front = {
         "pretty_name": f"{Path(dataset).name} filtered by {recipe.name}",
         "tags": ["magpie", "magpie-steps"],
-        "configs": [_config(side) for side in SIDES if rows[side]],
+        "configs": [_config(side) for side in sides],
     }
     about = [recipe.description, f"Source: {recipe.source}." if recipe.source else ""]
     parts = [

@@ -5,20 +5,18 @@ the beginning that they share only once. A label that a model does not give is l
 reason: that is no fault of the row's text, so the row stays as it is.
 """
 
-import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from magpie_steps import reasons, seeds
 from magpie_steps.conversation import USER
-from magpie_steps.engines.base import Engine, EngineLostError, Sampling, Structure
+from magpie_steps.engines.base import Engine, Sampling, Structure, all_of
 from magpie_steps.steps.answers import REFUSALS, Row, reason_of, row_number
 from magpie_steps.steps.progress import Progress
 from magpie_steps.tag_answers import read_answer
 from magpie_steps.tagging import FORMS, Tag, no_tags, tagging_messages
 
-T = TypeVar("T")
 Failure = dict[str, str]
 
 
@@ -85,20 +83,6 @@ class TagWriter:
             return empty, failure(tag, answer.reason, raw)
         labels = {form.columns[key]: value for key, value in answer.values.items()}
         return {**labels, form.generator: engine.model_name}, None
-
-
-async def all_of(*calls: Coroutine[Any, Any, T]) -> list[T]:
-    """Return what calls return that are made at once.
-
-    Raises:
-        Exception: The first error; the engine's end before any other. The other calls are waited
-            for, so that no call goes on unseen.
-    """
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    if errors:
-        raise next((e for e in errors if isinstance(e, EngineLostError)), errors[0])
-    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
 
 
 def sampling_of(tag: Tag, sampling: Sampling, engine: Engine) -> Sampling:

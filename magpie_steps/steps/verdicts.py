@@ -38,9 +38,11 @@ class VerdictWriter:
     async def write(self, row: Row) -> Row:
         """Return the row with its verdict; no model call is spent on a row that is not kept."""
         messages, reason = judged_messages(row)
-        encoded = self._engine.encode_conversation(messages) if not reason else None
-        if encoded is None or encoded.reason:
-            return self.drop(row, reason or (encoded.reason if encoded else ""))
+        if reason:
+            return self.drop(row, reason)
+        encoded = self._engine.encode_conversation(messages)
+        if encoded.reason:
+            return self.drop(row, encoded.reason)
         seed = seeds.call_seed(self._seed, row_number(row, messages), SAFETY, 0, 0)
         try:
             done = await self._engine.complete(encoded.ids, self._sampling.with_seed(seed))
