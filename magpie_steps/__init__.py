@@ -37,7 +37,7 @@ _HOMES = {
     "TransformersEngine": "magpie_steps.engines.transformers",
     "VLLMEngine": "magpie_steps.engines.vllm",
     "run_pipeline": "magpie_steps.running",
-    "write_repository": "magpie_steps.publish",
+    "write_repository": "magpie_steps.repository",
 }
 """Every public name and the module it lives in."""
 

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import magpie_steps
 from magpie_steps import columns
+from magpie_steps.card import RunRecord
 from magpie_steps.effort import effort_of
 from magpie_steps.embedded import model_path
 from magpie_steps.engines.preflight import INSTALL_VLLM, check_model, has_vllm
 from magpie_steps.neighbours.store import search_remark
 from magpie_steps.provenance import Work, generated_so_far
-from magpie_steps.publish import RunRecord, check_folder, write_repository
 from magpie_steps.recipe_files import recipe_given
 from magpie_steps.recipes import RECIPES, Recipe
+from magpie_steps.repository import check_folder, write_repository
 from magpie_steps.resume import claim
 from magpie_steps.stored_rows import StoredRows
 from magpie_steps.summary import Summary, counted, problem_of, summarise, table, timed

@@ -25,6 +25,10 @@ PURE = {
     "follow_ups",
     "label_columns",
     "labels",
+    "licenses",
+    "markup",
+    "overlap",
+    "personal_data",
     "preference",
     "probes",
     "prompts",
@@ -59,7 +63,12 @@ LAYERS = {
     "shards": 3,
     "exports": 3,
     "filtering": 3,
+    "card": 3,
     "publish": 3,
+    "repository": 3,
+    "review": 3,
+    "report": 3,
+    "sources": 3,
     "provenance": 3,
     "recipe_files": 3,
     "resume": 3,
@@ -71,7 +80,11 @@ LAYERS = {
 }
 """How high a module stands; it imports from its own height or from below."""
 
-SHARES_A_HEIGHT_BUT_NO_IMPORTS = [("publish", "steps"), ("steps", "publish"), ("engines", "steps")]
+SHARES_A_HEIGHT_BUT_NO_IMPORTS = [
+    *[(name, "steps") for name in ("publish", "repository", "card", "report", "review")],
+    *[("steps", name) for name in ("publish", "repository", "card", "report", "review")],
+    ("engines", "steps"),
+]
 
 MAX_LINES = 500
 """A module that is longer answers more than one question."""

@@ -9,7 +9,7 @@ from magpie_steps import columns, reasons
 from magpie_steps.column_types import type_text
 from magpie_steps.conversation import MessageFault
 from magpie_steps.follow_ups import FollowUpFault
-from magpie_steps.publish import arrow_schema
+from magpie_steps.repository import arrow_schema
 from magpie_steps.sanitize import InstructionReason
 
 

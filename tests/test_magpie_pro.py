@@ -14,7 +14,7 @@ import yaml
 
 from magpie_steps import columns
 from magpie_steps.embedded import model_path
-from magpie_steps.publish import arrow_schema
+from magpie_steps.repository import arrow_schema
 from magpie_steps.templates import PreQueryTemplate
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,10 +7,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from magpie_steps.card import RunRecord
 from magpie_steps.effort import Effort
 from magpie_steps.embedded import model_path
 from magpie_steps.engines.transformers import TransformersEngine
-from magpie_steps.publish import RunRecord, write_repository
+from magpie_steps.repository import write_repository
 from magpie_steps.steps.conversation import ConversationGenerator
 from magpie_steps.steps.format_preference import FormatPreference
 from magpie_steps.steps.format_sft import FormatSFT

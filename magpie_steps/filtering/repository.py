@@ -13,11 +13,11 @@ import yaml
 from magpie_steps.columns import markdown
 from magpie_steps.exports import SIDES, config, sides_with_rows
 from magpie_steps.filtering import filter_files
-from magpie_steps.filtering.sources import located, parquet_files
-from magpie_steps.publish import check_folder
 from magpie_steps.recipes import Recipe
+from magpie_steps.repository import check_folder
 from magpie_steps.selection import Counts
 from magpie_steps.shards import write_text
+from magpie_steps.sources import located, parquet_files
 
 SIGN = "filter.json"
 

@@ -6,9 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from magpie_steps import columns, publish, shards
+from magpie_steps import columns, repository, shards
+from magpie_steps.card import RunRecord, card, size_category
 from magpie_steps.effort import Effort
-from magpie_steps.publish import RunRecord, card, size_category, write_repository
+from magpie_steps.repository import write_repository
 from magpie_steps.summary import summarise
 
 NASTY = "a ``` fence\n````\n<script>alert(1)</script> | pipe\n---\n\n# heading \u2028 {{ x }}"
@@ -85,7 +86,7 @@ def test_rows_come_back_as_they_went_in(tmp_path):
     rows = [row(0), row(1, keep=False, drop_reason="instruction_empty", instruction="")]
     write(tmp_path, rows)
     table = pq.read_table(tmp_path / "data" / "train-00000-of-00001.parquet")
-    assert table.schema.equals(publish.arrow_schema())
+    assert table.schema.equals(repository.arrow_schema())
     found = table.to_pylist()
     for name in columns.NAMES:
         # As text, since the NaN of a score that does not apply equals nothing.
