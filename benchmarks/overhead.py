@@ -34,6 +34,7 @@ from memory import MemoryWatch, Sample, between, quarters
 
 import magpie_steps
 from magpie_steps.job import conversation_job
+from magpie_steps.job.flags import run_asked_for
 from magpie_steps.provenance import generated_so_far
 
 if TYPE_CHECKING:
@@ -133,12 +134,11 @@ def measure_publish(rows: int, result: "RunResult", folder: Path) -> dict[str, f
     """Return what it takes to write the output folder."""
     job = conversation_job("overhead", {})
     flags = ["--engine", "scripted", "--num-rows", str(rows), "--output-dir", str(folder / "out")]
-    run = job._parse("", flags)
-    before = generated_so_far(folder / "no journal")
-    after = generated_so_far(folder / "work" / "journal.sqlite")
+    run = run_asked_for(job, "", flags)
+    work = generated_so_far(folder / "work" / "journal.sqlite")
     with MemoryWatch(0.05) as watch, contextlib.redirect_stdout(io.StringIO()):
         start = time.perf_counter()
-        job._publish(run, result, before, after)
+        job._write(run, job.build(run), result, work)
         seconds = time.perf_counter() - start
     return {"seconds": round(seconds, 2), "more_mib": growth(watch.samples)}
 

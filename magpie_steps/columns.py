@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from magpie_steps.column_types import Column, ColumnType, empty_value, type_text
-from magpie_steps.label_columns import LABEL_COLUMNS
+from magpie_steps.label_columns import DECONTAMINATION, LABEL_COLUMNS
+from magpie_steps.markup import table
 
 MESSAGES: ColumnType = [{"role": "string", "content": "string"}]
 """The type of a conversation."""
@@ -35,7 +36,7 @@ RECIPE = "ApplyRecipe"
 FORMATTERS = "FormatPreference, FormatSFT"
 EVERY = (
     f"{GENERATORS}, GenerateResponse, ContinueConversation, {BASE}, {SAMPLERS}, {SCORER},"
-    f" {RECIPE}, {FORMATTERS}"
+    f" {DECONTAMINATION}, {RECIPE}, {FORMATTERS}"
 )
 
 
@@ -347,7 +348,7 @@ COLUMNS: tuple[Column, ...] = (
         "",
         "instruction_<reason>, response_<reason>, base_response_<reason>, responses_too_few,"
         " reward_<reason>, engine_error, no_instruction, bad_messages, messages_<fault>,"
-        " preference_<reason>, sft_no_response, recipe_<rule>",
+        " preference_<reason>, sft_no_response, contaminated, recipe_<rule>",
         EVERY,
         'Why the row is not kept, "" when it is.',
     ),
@@ -398,14 +399,4 @@ def markdown_table() -> str:
         [f"`{c.name}`", f"`{type_text(c.type)}`", c.unit, c.values, c.producer, c.description]
         for c in COLUMNS
     ]
-    return markdown([header, ["---"] * len(header), *rows])
-
-
-def markdown(lines: Iterable[Iterable[str]]) -> str:
-    """Return lines of cells as a Markdown table, without a newline at its end."""
-    return "\n".join(f"| {' | '.join(map(_cell, cells))} |" for cells in lines)
-
-
-def _cell(text: str) -> str:
-    """Return a text that does not end its table cell."""
-    return text.replace("|", "\\|")
+    return table(header, rows)

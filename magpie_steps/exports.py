@@ -4,16 +4,19 @@ An export is a configuration of the dataset repository beside the default one: t
 trainer's own format, with nothing but the trainer's columns, the row's id and a pair's scores.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from magpie_steps import columns
 from magpie_steps.column_types import ColumnType
 from magpie_steps.columns import MESSAGES
+from magpie_steps.conversation import USER, count_turns, find_fault
 from magpie_steps.preference import kto_rows, preference_rows, sft_row
-from magpie_steps.shards import remove_shards, write_shards
+from magpie_steps.shards import ShardWriter, remove_shards
 
 Row = Mapping[str, Any]
 
@@ -40,6 +43,16 @@ class Export:
 def _sft_rows(row: Row) -> list[Row]:
     example = sft_row(row)
     return [example] if example["messages"] else []
+
+
+def _multi_turn_rows(row: Row) -> list[Row]:
+    """Return a row's conversation if it has two finished turns, without a last unanswered one."""
+    messages = row["messages"]
+    if find_fault(messages):
+        return []
+    finished = messages[:-1] if messages[-1]["role"] == USER else messages
+    turns = count_turns(finished)
+    return [{"messages": finished, "turns": turns}] if turns > 1 else []
 
 
 def _types(*names: str) -> dict[str, ColumnType]:
@@ -70,6 +83,13 @@ EXPORTS: Mapping[str, Export] = {
         producer="FormatPreference",
         use="single answers labelled good or bad, for TRL's `KTOTrainer`",
     ),
+    "multi_turn": Export(
+        types=_types("messages", "turns"),
+        examples=_multi_turn_rows,
+        needs="messages",
+        producer=columns.TURN_WRITERS,
+        use="conversations of two turns or more, without a last one that has no answer",
+    ),
 }
 """Every export by the name of its folder and configuration."""
 
@@ -77,9 +97,17 @@ EXPORTS: Mapping[str, Export] = {
 SIDES: Mapping[str, bool] = {"filtered": True, "removed": False}
 """The configurations of the rows that a recipe keeps and of those that it does not."""
 
-_SIDE_USES = {
+EMBEDDINGS = "embeddings"
+"""The configuration of the instructions' embeddings, written only if it is asked for."""
+
+OTHERS: tuple[str, ...] = (*SIDES, *EXPORTS, EMBEDDINGS)
+"""Every configuration but the default one; the folder of each has its name."""
+
+_USES = {
+    "default": "every row with all its columns, kept or not",
     "filtered": "the rows that the recipe keeps",
     "removed": "the other rows, with their `drop_reason`",
+    EMBEDDINGS: "the instructions' embeddings by `uuid`, as `float16`",
 }
 
 
@@ -105,20 +133,31 @@ def check_exports(names: Sequence[str], rows: Sequence[Row]) -> None:
             )
 
 
-def write_exports(folder: Path, rows: Iterable[Row], names: Sequence[str]) -> None:
-    """Write exports to a dataset repository and remove those of an earlier run.
+@contextmanager
+def open_exports(folder: Path, names: Sequence[str]) -> Iterator[Callable[[Row], None]]:
+    """Open exports of a dataset repository for writing, all of them at once.
+
+    They take the place of an earlier run's when the `with` block ends without an error; one without
+    examples leaves no file.
 
     Args:
         folder: The repository.
-        rows: The rows; gone through once per export.
         names: The exports.
+
+    Yields:
+        What adds a row's examples to each export; the row counts if it is kept.
     """
-    for name, export in EXPORTS.items():
-        if name in names:
-            types: dict[str, ColumnType] = {"uuid": "string", **export.types}
-            write_shards(folder / name, _examples(rows, export), types)
-        else:
-            remove_shards(folder / name)
+    with ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(
+                ShardWriter(folder / name, {"uuid": "string", **export.types})
+            )
+            for name, export in EXPORTS.items()
+            if name in names
+        }
+        yield partial(_add_examples, writers)
+    for name in EXPORTS.keys() - writers.keys():
+        remove_shards(folder / name)
 
 
 def config(name: str, folder: str) -> dict[str, Any]:
@@ -129,24 +168,14 @@ def config(name: str, folder: str) -> dict[str, Any]:
     }
 
 
-def usage(names: Sequence[str]) -> str:
-    """Return a Markdown list that says how each configuration is loaded."""
-    lines = [
-        "PATH is this repository's id or its folder.",
-        "",
-        "- `load_dataset(PATH)`: every row with all its columns, kept or not",
-        *(f'- `load_dataset(PATH, "{name}")`: {_use(name)}' for name in names),
-    ]
-    return "\n".join(lines)
+def use_of(name: str) -> str:
+    """Return what a configuration is for, in Markdown."""
+    return EXPORTS[name].use if name in EXPORTS else _USES[name]
 
 
-def _use(name: str) -> str:
-    return _SIDE_USES[name] if name in SIDES else EXPORTS[name].use
-
-
-def _examples(rows: Iterable[Row], export: Export) -> Iterator[Row]:
-    """Yield the examples of the kept rows, each with its row's id."""
-    for row in rows:
-        if row["keep"]:
-            for example in export.examples(row):
-                yield {"uuid": row.get("uuid", ""), **example}
+def _add_examples(writers: Mapping[str, ShardWriter], row: Row) -> None:
+    """Write a kept row's examples, each with the row's id."""
+    if row["keep"]:
+        for name, writer in writers.items():
+            for example in EXPORTS[name].examples(row):
+                writer.write({"uuid": row.get("uuid", ""), **example})

@@ -1,4 +1,4 @@
-"""Which columns say what rows are like: labels, language, safety and neighbours?"""
+"""Which columns say what rows are like: labels, language, safety, neighbours, contamination?"""
 
 from magpie_steps.column_types import Column
 
@@ -8,6 +8,7 @@ CATEGORY_TAGGERS = "InstructionTagger, CategoryTagger, RuleTagger"
 SAFETY = "SafetyTagger"
 LANGUAGE = "LanguageTagger"
 NEIGHBOURS = "NeighbourDistance"
+DECONTAMINATION = "Decontaminate"
 
 LABEL_COLUMNS: tuple[Column, ...] = (
     Column(
@@ -163,6 +164,22 @@ LABEL_COLUMNS: tuple[Column, ...] = (
         'uuid, ""',
         NEIGHBOURS,
         'The row that stands for the instruction and those near it, "" if none is near.',
+    ),
+    Column(
+        "contaminated_by",
+        "string",
+        "",
+        'an evaluation set\'s name, ""',
+        DECONTAMINATION,
+        'The evaluation set that the instruction repeats a prompt of, "" for none.',
+    ),
+    Column(
+        "contamination_overlap",
+        "float64",
+        "",
+        "0 to 1, NaN for none",
+        DECONTAMINATION,
+        "Largest share of an evaluation prompt's words that the instruction has in runs of eight.",
     ),
 )
 """In the order of the published files, as part of `magpie_steps.columns.COLUMNS`."""

@@ -32,11 +32,13 @@ class Work:
         completions: Model calls.
         tokens: Tokens that they generated.
         engines: What each engine said at its end, of those that ended well; see `EngineStats`.
+        all_runs: Model calls of all runs with the journal, also in a difference.
     """
 
     completions: int = 0
     tokens: int = 0
     engines: tuple[Mapping[str, Any], ...] = ()
+    all_runs: int = 0
 
     def since(self, earlier: "Work") -> "Work":
         """Return what was generated after an earlier count."""
@@ -44,6 +46,7 @@ class Work:
             self.completions - earlier.completions,
             self.tokens - earlier.tokens,
             self.engines[len(earlier.engines) :],
+            self.all_runs,
         )
 
 
@@ -68,4 +71,5 @@ def generated_so_far(journal: Path) -> Work:
     finally:
         opened.close()
     engines = tuple({"model": model, **content} for _, model, content in reports)
-    return Work(counts["generated"], counts["completion_tokens"], engines)
+    generated = counts["generated"]
+    return Work(generated, counts["completion_tokens"], engines, generated)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import magpie_steps
 from magpie_steps import columns
+from magpie_steps.markup import table
 
 DEFAULT = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -23,12 +24,12 @@ def parts() -> dict[str, str]:
 
 def components_table() -> str:
     """Return the public names as a Markdown table: what each is, in its docstring's first line."""
-    lines = [["name", "module", "what it does"], ["---", "---", "---"]]
+    lines = []
     for name in magpie_steps.__all__:
         found = getattr(magpie_steps, name)
         summary = (inspect.getdoc(found) or "").partition("\n")[0]
         lines.append([f"`{name}`", f"`{found.__module__}`", summary])
-    return columns.markdown(lines)
+    return table(["name", "module", "what it does"], lines)
 
 
 def filled(text: str, contents: Mapping[str, str]) -> str:

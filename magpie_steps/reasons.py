@@ -61,6 +61,7 @@ MESSAGE_FAULTS = (
 """Why given messages are no conversation, as `magpie_steps.conversation` names it."""
 RESPONSES_TOO_FEW = "responses_too_few"
 SFT_NO_RESPONSE = "sft_no_response"
+CONTAMINATED = "contaminated"
 
 
 def instruction_reason(reason: str) -> str:
@@ -130,6 +131,7 @@ DROP_REASONS: tuple[str, ...] = (
     *MESSAGE_FAULTS,
     *map(preference_reason, PREFERENCE_REASONS),
     SFT_NO_RESPONSE,
+    CONTAMINATED,
 )
 """Why a row is not kept."""
 

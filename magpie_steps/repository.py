@@ -1,49 +1,63 @@
 """How do rows become a Hub dataset repository on disk?
 
-The folder holds what would be uploaded and nothing else: ``README.md`` (the card), ``data/``
-(parquet files), ``run.json`` and a folder of parquet files per export.
+The folder holds what would be uploaded and nothing else: ``README.md`` (the card), ``run.json``,
+``pipeline.yaml``, a folder of parquet files per configuration (``data`` is the default one's),
+``report.html`` and its figures.
 """
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from magpie_steps import columns, shards
-from magpie_steps.card import Filtered, RunRecord, card
-from magpie_steps.conversation import count_turns, turn_columns
-from magpie_steps.exports import (
-    SIDES,
-    check_exports,
-    sides_with_rows,
-    write_exports,
-)
+from magpie_steps.card import card
+from magpie_steps.card.record import Config, Contents, Figure, Filtered, RunRecord
+from magpie_steps.column_types import ColumnType
+from magpie_steps.conversation import turn_columns
+from magpie_steps.exports import EMBEDDINGS, OTHERS, SIDES, check_exports, open_exports, use_of
 from magpie_steps.recipes import Recipe
-from magpie_steps.selection import rule_counts
+from magpie_steps.selection import carried_into
 from magpie_steps.summary import Summary, replayed
+
+Row = Mapping[str, Any]
+
+DEFAULT = "data"
+"""The folder of the default configuration."""
 
 
 def write_repository(
     folder: Path,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
     summary: Summary,
     record: RunRecord,
     exports: Sequence[str] = (),
     recipe: Recipe | None = None,
+    *,
+    embeddings: Path | None = None,
+    evaluation_sets: Sequence[str] = (),
+    illustrated: bool = True,
 ) -> None:
     """Write card, data and ``run.json`` to a folder, in place of what an earlier run wrote there.
 
     Args:
         folder: Where to write; made if it does not exist.
-        rows: The rows; a column that they lack is left out of the files. Turns after the first
-            get columns of their own, up to the longest conversation's.
+        rows: The rows, gone through once; a column that they lack is left out of the files. Turns
+            after the first get columns of their own, up to the longest conversation's.
         summary: Their counts.
         record: What to say about the run.
         exports: The kept rows in trainers' formats beside the default configuration: "sft",
-            "preference", "kto".
+            "multi_turn", "preference", "kto".
         recipe: What chose the kept rows: these and the others are then configurations of their own,
             "filtered" and "removed".
+        embeddings: Where `NeighbourDistance` keeps the embeddings that become the configuration
+            "embeddings", None for no such configuration.
+        evaluation_sets: Files with prompts of benchmarks, which the report looks for.
+        illustrated: Whether to draw figures for the card and a report, some seconds of work.
 
     Raises:
         FileExistsError: If the folder holds something else than an earlier run's output.
@@ -53,40 +67,127 @@ def write_repository(
     check_exports(exports, rows)
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    # First: the sign that the folder is ours, should the rest be cut short.
     shards.write_text(folder / "run.json", run_json(summary, record, recipe))
-    n_turns = longest_conversation(rows)
-    names = published_names(rows, n_turns)
+    names = published_names(rows, summary.longest_conversation)
     types = {name: columns.described(name).type for name in names}
-    shards.write_shards(folder / "data", _with_turns(rows, n_turns), types)
-    removed = summary.generated - summary.kept
-    sides = sides_with_rows(summary.kept, removed) if recipe else []
-    for name, kept in SIDES.items():
-        if name in sides:
-            side = (row for row in _with_turns(rows, n_turns) if row["keep"] is kept)
-            shards.write_shards(folder / name, side, types)
-        else:
-            shards.remove_shards(folder / name)
-    write_exports(folder, rows, exports)
-    sample = next((row for row in _with_turns(rows, n_turns) if row["keep"]), None)
-    filtered = Filtered(recipe, rule_counts(recipe, rows)) if recipe else None
-    shards.write_text(folder / "README.md", card(summary, record, names, sample, exports, filtered))
+    seen = _write_rows(folder, rows, types, summary.longest_conversation, exports, recipe)
+    _write_embeddings(folder / EMBEDDINGS, rows, embeddings)
+    _write_pipeline(folder, record.pipeline)
+    contents = Contents(
+        configs=configs_in(folder),
+        names=names,
+        sample=seen.sample,
+        filtered=Filtered(recipe, dict(seen.fails)) if recipe else None,
+    )
+    if illustrated:
+        contents = _illustrated(contents, folder, evaluation_sets)
+    # Last: a card never promises files that are not there.
+    shards.write_text(folder / "README.md", card(summary, record, contents))
 
 
-def longest_conversation(rows: Iterable[Mapping[str, Any]]) -> int:
-    """Return the most turns of a row's messages, at least 1."""
-    return max((count_turns(row.get("messages") or ()) for row in rows), default=1) or 1
+@dataclass(slots=True)
+class _Seen:
+    """What is known when all rows are written.
+
+    Attributes:
+        sample: The first kept row.
+        fails: Rows that each of the recipe's rules alone fails, by its word.
+    """
+
+    sample: Row | None = None
+    fails: Counter[str] = field(default_factory=Counter)
 
 
-def published_names(rows: Sequence[Mapping[str, Any]], n_turns: int) -> list[str]:
+def _write_rows(
+    folder: Path,
+    rows: Iterable[Row],
+    types: Mapping[str, ColumnType],
+    n_turns: int,
+    exports: Sequence[str],
+    recipe: Recipe | None,
+) -> _Seen:
+    """Write the rows to every configuration at once."""
+    seen = _Seen(fails=Counter({rule.name: 0 for rule in recipe.rules} if recipe else {}))
+    with ExitStack() as stack:
+        every = stack.enter_context(shards.ShardWriter(folder / DEFAULT, types, allow_empty=True))
+        sides = {
+            keep: stack.enter_context(shards.ShardWriter(folder / name, types))
+            for name, keep in SIDES.items()
+            if recipe
+        }
+        add_examples = stack.enter_context(open_exports(folder, exports))
+        for row in rows:
+            whole = {**row, **turn_columns(row.get("messages") or (), n_turns)}
+            every.write(whole)
+            add_examples(row)
+            if recipe:
+                sides[bool(row["keep"])].write(whole)
+                seen.fails.update(() if carried_into(row) else recipe.failing(row))
+            if seen.sample is None and row["keep"]:
+                seen.sample = whole
+    return seen
+
+
+def published_names(rows: Sequence[Row], n_turns: int) -> list[str]:
     """Return the columns of the default configuration: those of the rows, then of later turns."""
     names = [name for name in columns.NAMES if not rows or name in rows[0]]
     return [*names, *turn_columns((), n_turns)]
 
 
-def _with_turns(rows: Iterable[Mapping[str, Any]], n_turns: int) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows with the columns of later turns."""
-    for row in rows:
-        yield {**row, **turn_columns(row.get("messages") or (), n_turns)}
+def configs_in(folder: Path) -> list[Config]:
+    """Return the configurations that have files in a repository, the default one first.
+
+    One without rows is none, since `datasets` cannot open it; the default one always is.
+    """
+    names = {"default": DEFAULT, **{name: name for name in OTHERS}}
+    found = (_config(folder, name, path) for name, path in names.items())
+    return [each for each in found if each.rows or each.name == "default"]
+
+
+def _config(folder: Path, name: str, path: str) -> Config:
+    import pyarrow.parquet as pq
+
+    files = shards.shard_files(folder / path)
+    metadata = [pq.read_metadata(file) for file in files]
+    groups = [each.row_group(n) for each in metadata for n in range(each.num_row_groups)]
+    return Config(
+        name=name,
+        folder=path,
+        use=use_of(name),
+        rows=sum(each.num_rows for each in metadata),
+        file_bytes=sum(file.stat().st_size for file in files),
+        data_bytes=sum(group.total_byte_size for group in groups),
+        schema=metadata[0].schema.to_arrow_schema() if metadata else None,
+    )
+
+
+def _write_embeddings(folder: Path, rows: Iterable[Row], store: Path | None) -> None:
+    if store is None:
+        shards.remove_shards(folder)
+        return
+    from magpie_steps.embeddings import write_embeddings  # NumPy, and only for this
+
+    write_embeddings(folder, rows, store)
+
+
+def _write_pipeline(folder: Path, pipeline: str) -> None:
+    if pipeline:
+        shards.write_text(folder / "pipeline.yaml", pipeline)
+    else:
+        (folder / "pipeline.yaml").unlink(missing_ok=True)
+
+
+def _illustrated(contents: Contents, folder: Path, evaluation_sets: Sequence[str]) -> Contents:
+    """Write the report of what was written, and take its figures for the card."""
+    from magpie_steps.report import figure_names, report  # slow, and only for this
+    from magpie_steps.report.markdown import markdown
+    from magpie_steps.report.sections import contamination
+
+    found = report(str(folder), folder, decontaminate=evaluation_sets, coverage=False)
+    repeated = contamination(found)
+    figures = [Figure(file, caption) for file, caption in figure_names(found.statistics)]
+    return replace(contents, figures=figures, sections={repeated.title: markdown(repeated)})
 
 
 def check_folder(folder: Path, sign: str = "run.json", whose: str = "a run") -> None:
@@ -124,6 +225,7 @@ def run_json(summary: Summary, record: RunRecord, recipe: Recipe | None = None) 
         "generator": record.generator,
         "versions": dict(record.versions),
         "settings": dict(record.settings),
+        "models": [asdict(model) for model in record.models],
         "pre_query_template": record.template,
         **({"recipe": recipe.as_dict()} if recipe else {}),
         "counts": summary.as_dict(),

@@ -88,8 +88,13 @@ _LABELS = _copied(
     "min_neighbor_distance",
     "repeat_count",
     "language",
+    "gen_input_configs",
+    "instruction_tokens",
+    "response_tokens",
 )
 _LENGTH = (Origin(("response_length",)), Origin(("response",), "characters"))
+_MESSAGES = tuple(Origin((name,)) for name in ("messages", "conversations", "conversation"))
+_GUARD = (Origin(("llama_guard_2",)),)
 _SAFE = (Origin(("safe",)), Origin(("llama_guard_2",), "says_safe"))
 
 OURS = Schema(
@@ -97,7 +102,11 @@ OURS = Schema(
     ("instruction", "keep", "drop_reason"),
     {
         **_LABELS,
-        **_copied("uuid", "instruction", "min_similar_uuid", "safe", "language_score"),
+        **_copied(
+            *("uuid", "instruction", "response", "messages", "turns", "min_similar_uuid"),
+            *("safe", "unsafe_categories", "guard_raw", "language_score"),
+            *("tag_failures", "keep", "drop_reason"),
+        ),
         "response_length": _LENGTH,
     },
 )
@@ -106,7 +115,8 @@ MAGPIE_ULTRA = Schema(
     "Magpie Ultra",
     ("instruction", "quality", "difficulty"),
     {
-        **_copied("instruction", "difficulty", "safe"),
+        **_copied("instruction", "response", "difficulty", "safe"),
+        "messages": _MESSAGES,
         "input_quality": (Origin(("quality",)),),
         "task_category": (Origin(("primary_tag",)),),
         "instruct_reward": (Origin(("score",)),),
@@ -126,6 +136,10 @@ MAGPIE_ALIGN_LLAMA_3 = Schema(
         **_LABELS,
         **_copied("uuid", "min_similar_uuid"),
         "instruction": (Origin(("input",)),),
+        "response": (Origin(("output",)),),
+        "messages": _MESSAGES,
+        "gen_input_configs": (Origin(("gen_input_config",)), Origin(("gen_input_configs",))),
+        "guard_raw": _GUARD,
         "response_length": (Origin(("output_length",)), Origin(("output",), "characters")),
         "safe": _SAFE,
     },
@@ -136,7 +150,9 @@ MAGPIE_ALIGN = Schema(
     ("instruction", "response"),
     {
         **_LABELS,
-        **_copied("instruction"),
+        **_copied("instruction", "response"),
+        "messages": _MESSAGES,
+        "guard_raw": _GUARD,
         "uuid": (Origin(("uuid",)), Origin(("conversation_id",))),
         "min_similar_uuid": (
             Origin(("min_similar_uuid",)),
@@ -146,6 +162,16 @@ MAGPIE_ALIGN = Schema(
         "safe": _SAFE,
     },
 )
+
+CONVERSATIONS = Schema(
+    "conversations alone",
+    (),
+    {**_LABELS, **_copied("uuid"), "messages": _MESSAGES, "safe": _SAFE, "guard_raw": _GUARD},
+)
+"""Datasets that have texts nowhere else than in conversations, such as Magpie-Pro-300K-Filtered.
+
+A recipe needs more than that, so it is none of `SCHEMAS`.
+"""
 
 SCHEMAS = (OURS, MAGPIE_ULTRA, MAGPIE_ALIGN_LLAMA_3, MAGPIE_ALIGN)
 """Every schema; the first whose marks a dataset has is its own."""

@@ -1,7 +1,11 @@
 """Where are a dataset's parquet files?"""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+
+FETCHED = ("*.parquet", "README.md")
+"""The files of a dataset on the Hub that are read: its rows, and the licence on its card."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -26,12 +30,43 @@ def located(dataset: str) -> Path:
     from huggingface_hub import snapshot_download  # slow, and only for the Hub
 
     try:
-        return Path(snapshot_download(dataset, repo_type="dataset", allow_patterns="*.parquet"))
+        return Path(snapshot_download(dataset, repo_type="dataset", allow_patterns=FETCHED))
     except OSError as error:
         raise FileNotFoundError(
             f"there is no file or folder {dataset} here, and from the Hub it cannot be fetched:"
             f" {error}"
         ) from None
+
+
+def beside(dataset: str, name: str) -> Path:
+    """Return where what is made of a dataset goes: beside it, or here if it is on the Hub.
+
+    Args:
+        dataset: The dataset.
+        name: What is added to its name.
+    """
+    path = Path(dataset)
+    if not path.exists():
+        return Path(f"{path.name}-{name}")
+    place = path.resolve()
+    return place.with_name(f"{place.stem if place.is_file() else place.name}-{name}")
+
+
+def shown(dataset: str) -> str:
+    """Return a dataset's name without its place on this machine."""
+    path = Path(dataset)
+    return path.resolve().name if path.exists() else dataset
+
+
+def check_outside(paths: Iterable[Path], folder: Path) -> None:
+    """Check that files that are read are not in the folder that is written.
+
+    Raises:
+        ValueError: If one is.
+    """
+    inside = [path for path in paths if path.resolve().is_relative_to(folder.resolve())]
+    if inside:
+        raise ValueError(f"{inside[0]} is in {folder}, the output folder; choose another folder")
 
 
 def parquet_files(path: Path) -> list[Path]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from math import fsum, isfinite, nan
 from typing import Any
 
+from magpie_steps.conversation import count_turns
 from magpie_steps.effort import Effort
 from magpie_steps.reasons import ENGINE_ERROR, PROMPT_TOO_LONG
 
@@ -36,6 +37,9 @@ class Summary:
         model_calls: Completions that the rows took, rejected attempts included.
         tag_failures: Labels that a tagger could not give, by tag and reason, most frequent first.
         repeats: Rows whose instruction is near that of an earlier row.
+        languages: Kept rows by the language of their instruction, most frequent first; "" for those
+            whose language is not known.
+        longest_conversation: The most user turns of any row's messages, at least 1.
     """
 
     generated: int
@@ -57,6 +61,8 @@ class Summary:
     model_calls: int
     tag_failures: dict[str, int] = field(default_factory=dict)
     repeats: int = 0
+    languages: dict[str, int] = field(default_factory=dict)
+    longest_conversation: int = 1
 
     @property
     def distinct_share(self) -> float:
@@ -85,6 +91,8 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
     keys: Counter[str] = Counter()
     ends: Counter[str] = Counter()
     unlabelled: Counter[str] = Counter()
+    languages: Counter[str] = Counter()
+    longest = 1
     differences: list[float] = []
     instructions: set[str] = set()
     for row in rows:
@@ -94,11 +102,13 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
         totals["model_calls"] += _calls(row, rejections)
         totals["repeats"] += row.get("min_similar_uuid", "") not in ("", row.get("uuid"))
         unlabelled.update(f"{f['tag']}_{f['reason']}" for f in row.get("tag_failures") or ())
+        longest = max(longest, count_turns(row.get("messages") or ()))
         if not row["keep"]:
             dropped[row["drop_reason"]] += 1
             continue
         totals["kept"] += 1
         keys[row.get("system_prompt_key") or ""] += 1
+        languages[row.get("language") or ""] += 1
         if end := row.get("conversation_end"):
             ends[end] += 1
         related = row.get("follow_up_related") or ()
@@ -132,6 +142,8 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
         model_calls=totals["model_calls"],
         tag_failures=dict(unlabelled.most_common()),
         repeats=totals["repeats"],
+        languages=dict(languages.most_common()),
+        longest_conversation=longest,
     )
 
 

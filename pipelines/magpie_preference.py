@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import magpie_steps
 from magpie_steps.decoding import AIR_MIX, as_settings
-from magpie_steps.job import Job, Run
+from magpie_steps.job import Job
+from magpie_steps.job.run import Run
 
 if TYPE_CHECKING:
     from distilabel.pipeline import Pipeline

@@ -15,7 +15,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import magpie_steps
-from magpie_steps.job import Job, Run
+from magpie_steps.job import Job
+from magpie_steps.job.run import Run
 from magpie_steps.prompts import category_prompts
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import magpie_steps
 from magpie_steps.engines.base import Sampling
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-SCRIPTS = ("filtering", "neighbours", "overhead", "prefix", "startup", "throughput")
+SCRIPTS = ("filtering", "neighbours", "overhead", "prefix", "report", "startup", "throughput")
 QUESTION = [{"role": "user", "content": "How are you?"}]
 
 
@@ -260,3 +260,12 @@ def test_neighbours_finds_as_many_as_were_planted() -> None:
     assert found["ratio"] >= 0  # of hundredths of a second, so it may round to nothing
     assert [point["rows"] for point in found["curve"]["points"]] == [200, 400]
     assert found["curve"]["points"][0]["approximate"]["recall"]["near"] <= 1
+
+
+@pytest.mark.slow
+def test_report_tells_seconds_and_memory() -> None:
+    found = last_line("report", "--rows", "300", "--no-map")
+    for part in ("statistics", "report"):
+        assert found[part]["seconds"] >= 0
+        assert found[part]["peak_mib"] > 50
+    assert found["page_bytes"] > 50_000

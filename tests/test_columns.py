@@ -128,4 +128,3 @@ def test_markdown_table_has_a_line_per_column_and_no_broken_cell():
     lines = columns.markdown_table().splitlines()
     assert len(lines) == len(columns.COLUMNS) + 2
     assert all(line.replace("\\|", "").count("|") == 7 for line in lines)
-    assert columns.markdown([["a|b"]]) == "| a\\|b |"

@@ -17,6 +17,8 @@ from magpie_steps.summary import counted, summarise, table, timed
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+JUDGING = (ROOT / "docs" / "judging.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
@@ -63,13 +65,35 @@ def test_shown_commands_exist():
     scripts = set(re.findall(r"python ((?:pipelines|benchmarks)/\S+\.py)", README))
     assert scripts
     assert all((ROOT / script).is_file() for script in scripts)
-    flags = set(re.findall(r"(--[a-z][a-z-]+)", README))
-    command = [sys.executable, str(ROOT / "pipelines" / "magpie_pro.py"), "--help"]
+    flags = set(re.findall(r"(--[a-z][a-z-]+)", "".join(path.read_text() for path in DOCUMENTS)))
+    known = said(str(ROOT / "pipelines" / "magpie_pro.py"), "--help")
+    known += "".join(said("-m", "magpie_steps.cli", name, "--help") for name in shown_commands())
+    assert flags
+    assert [flag for flag in flags if flag not in known] == []
+
+
+def shown_commands():
+    texts = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    return sorted(set(re.findall(r"magpie-steps ([a-z]+)(?= [A-Zd-])", texts)))
+
+
+def said(*arguments):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert all(flag in done.stdout for flag in flags)
+    return done.stdout
+
+
+def test_links_between_documents_lead_somewhere():
+    for path in DOCUMENTS:
+        links = re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8"))
+        assert [link for link in links if not (path.parent / link).exists()] == [], path
 
 
 def test_shown_output_is_what_the_pipeline_prints():
@@ -92,13 +116,13 @@ def test_shown_output_is_what_the_pipeline_prints():
 
 
 def test_shown_recipes_exist():
-    shown = re.findall(r"--recipe ([a-z0-9-]+)(?!\S)", README)
+    shown = re.findall(r"--recipe ([a-z0-9-]+)(?!\S)", README + JUDGING)
     assert shown
     assert set(shown) <= set(RECIPES)
 
 
 def test_the_shown_recipe_is_one():
-    (text,) = code_blocks("yaml")
+    (text,) = code_blocks("yaml", JUDGING)
     recipe = recipe_from_dict(yaml.safe_load(text))
     assert recipe.longest == 50_000
     assert [rule.name for rule in recipe.rules] == ["quality", "reward", "repeated"]

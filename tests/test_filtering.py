@@ -12,6 +12,7 @@ import recipe_table
 from hypothesis import given
 from hypothesis import strategies as st
 
+from magpie_steps import shards
 from magpie_steps.filtering import decisions, files, filter_files
 from magpie_steps.filtering.decisions import decide
 from magpie_steps.filtering.masks import fulfilled
@@ -193,8 +194,8 @@ def nested(number, start=0):
 
 
 def test_every_row_goes_somewhere_with_all_its_columns(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "ROWS_PER_GROUP", 30)
-    monkeypatch.setattr(files, "ROWS_PER_FILE", 60)
+    monkeypatch.setattr(shards, "ROWS_PER_GROUP", 30)
+    monkeypatch.setattr(shards, "ROWS_PER_FILE", 60)
     monkeypatch.setattr(files, "BATCH_ROWS", 17)
     before = nested(400)
     paths = write(tmp_path / "rows", before.slice(0, 150), before.slice(150))
@@ -235,8 +236,8 @@ def test_a_dataset_without_rows(tmp_path):
 
 def test_a_later_run_replaces_the_files_and_a_failed_one_does_not(tmp_path, monkeypatch):
     paths = write(tmp_path / "rows", nested(40))
-    monkeypatch.setattr(files, "ROWS_PER_FILE", 10)
-    monkeypatch.setattr(files, "ROWS_PER_GROUP", 10)
+    monkeypatch.setattr(shards, "ROWS_PER_FILE", 10)
+    monkeypatch.setattr(shards, "ROWS_PER_GROUP", 10)
     filter_files(paths, ALL_LONG.with_longest(30), tmp_path)
     filter_files(paths, ALL_LONG.with_longest(20), tmp_path)
     assert len(read(tmp_path / "filtered")) == len(read(tmp_path / "removed")) == 20

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -85,7 +86,10 @@ def test_dry_run_writes_a_repository(dry_run):
     files = sorted(str(p.relative_to(output)) for p in output.rglob("*") if p.is_file())
     shard = "train-00000-of-00001.parquet"
     shards = [f"{folder}/{shard}" for folder in ("data", "filtered")]  # none removed
-    assert files == sorted(["README.md", "run.json", *shards])
+    figures = [name for name in files if name.startswith("figures/")]
+    assert "figures/instruction-lengths.png" in figures
+    others = ["README.md", "pipeline.yaml", "report.html", "run.json"]
+    assert files == sorted([*others, *figures, *shards])
     assert (folder / "data" / "magpie-pro.work" / "journal.sqlite").is_file()
 
 
@@ -121,7 +125,7 @@ def test_the_card_says_that_rules_chose_the_labels(dry_run):
     folder, _ = dry_run
     card = (folder / "data" / "magpie-pro" / "README.md").read_text()
     assert "chosen by rules of words and form, not by a model" in card
-    assert "min\\_neighbor\\_distance \\> 0" in card
+    assert "min_neighbor_distance \\> 0" in card
     content = json.loads((folder / "data" / "magpie-pro" / "run.json").read_text())
     assert content["recipe"]["name"] == "pro"
     rows = set(content["counts"]["dropped"])
@@ -152,6 +156,25 @@ def test_another_recipe_chooses_anew_among_the_same_rows(tmp_path, monkeypatch):
     assert min(kept["response_length"]) >= max(removed["response_length"])
     run_with()
     assert not (tmp_path / "o" / "removed").exists()
+
+
+def test_rows_that_repeat_a_benchmark_are_not_kept_and_it_is_the_model_s_rows_that_stay(tmp_path):
+    """An evaluation set is compared with the same rows: nothing is generated again."""
+    flags = ("--dry-run", "--num-rows", 30, "--output-dir", "o")
+    assert run(*flags, cwd=tmp_path).returncode == 0
+    rows = pq.read_table(tmp_path / "o" / "data").to_pylist()
+    asked = [{"question": f"{rows[n]['instruction']}"} for n in (3, 7)]
+    exam = tmp_path / "exam.jsonl"
+    exam.write_text("".join(f"{json.dumps(each)}\n" for each in asked))
+    done = run(*flags, "--decontaminate", "exam.jsonl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert table_of(done.stdout)["completions generated"] == "0"
+    after = pq.read_table(tmp_path / "o" / "data").to_pylist()
+    repeating = {row["row"] for row in after if row["drop_reason"] == "contaminated"}
+    assert {3, 7} <= repeating
+    assert all(after[n]["contaminated_by"] == "exam" for n in repeating)
+    assert all(row["keep"] is (row["row"] not in repeating) for row in after)
+    assert "| rows removed: contaminated |" in (tmp_path / "o" / "README.md").read_text()
 
 
 def test_the_same_command_replays_and_writes_the_same_rows(dry_run):
@@ -203,6 +226,8 @@ def model_folder(path, *, chat_template):
         (["--model", "/no/where/at/all"], "there is no model folder"),
         (["--model", "empty"], "holds no model: it has no config.json"),
         (["--model", "untuned"], "has no chat template"),
+        (["--decontaminate", "exam.txt"], "there is no exam.txt"),
+        (["--decontaminate", "thesis"], "thesis has no files that end in"),
         (["--recipe", "best"], "there is no recipe 'best'"),
         (["--recipe", "air"], "the recipe air needs reward_difference"),
         (["--recipe", "margin.yaml"], "the recipe margin needs score_margin"),

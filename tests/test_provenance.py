@@ -22,8 +22,8 @@ def test_generated_completions_are_counted_over_all_runs(tmp_path):
         for key in keys:
             journal.record(key, ("text", (1, 2), "stop", 2, 3, 2))
         journal.close()
-    assert generated_so_far(path) == Work(3, 6)
-    assert generated_so_far(path).since(Work(1, 2)) == Work(2, 4)
+    assert generated_so_far(path) == Work(3, 6, all_runs=3)
+    assert generated_so_far(path).since(Work(1, 2)) == Work(2, 4, all_runs=3)
 
 
 def test_what_engines_report_is_read_for_this_run_alone(tmp_path):

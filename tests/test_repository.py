@@ -1,5 +1,4 @@
 import json
-import re
 
 import datasets
 import pyarrow.parquet as pq
@@ -7,7 +6,7 @@ import pytest
 import yaml
 
 from magpie_steps import columns, repository, shards
-from magpie_steps.card import RunRecord, card, size_category
+from magpie_steps.card.record import RunRecord
 from magpie_steps.effort import Effort
 from magpie_steps.repository import write_repository
 from magpie_steps.summary import summarise
@@ -53,7 +52,7 @@ def front_matter(text):
 
 
 def write(folder, rows, exports=(), **changes):
-    write_repository(folder, rows, summarise(rows), record(**changes), exports)
+    write_repository(folder, rows, summarise(rows), record(**changes), exports, illustrated=False)
 
 
 def paired(number, **changes):
@@ -155,60 +154,12 @@ def test_front_matter_says_what_the_hub_needs(tmp_path):
             "data_files": [{"split": "train", "path": "data/*.parquet"}],
         }
     ]
-
-
-def test_licence_is_left_open_unless_chosen():
-    assert "license" not in front_matter(card(summarise([]), record(), columns.NAMES))
-
-
-@pytest.mark.parametrize(
-    ("rows", "category"),
-    [
-        (0, "n<1K"),
-        (999, "n<1K"),
-        (1000, "1K<n<10K"),
-        (5000, "1K<n<10K"),
-        (99_999, "10K<n<100K"),
-        (100_000, "100K<n<1M"),
-        (3_000_000, "1M<n<10M"),
-        (10**8, "100M<n<1B"),
-    ],
-)
-def test_size_categories(rows, category):
-    assert size_category(rows) == category
-
-
-def test_card_counts_add_up():
-    rows = [
-        row(0, instruction_rejections=["instruction_truncated"]),
-        row(1, keep=False, drop_reason="engine_error"),
-    ]
-    text = card(summarise(rows), record(), columns.NAMES)
-    assert "| rows generated | 2 |" in text
-    assert "| rows kept | 1 |" in text
-    assert "| rows removed: engine_error | 1 |" in text
-    assert "| attempts rejected: instruction_truncated | 1 |" in text
-
-
-def test_generated_text_cannot_break_the_card():
-    sample = row(0, instruction=NASTY, response=NASTY, messages=[])
-    nasty = record(title=NASTY, model=NASTY, template=NASTY, settings={NASTY: NASTY})
-    text = card(summarise([sample]), nasty, columns.NAMES, sample)
-    assert front_matter(text)["pretty_name"] == NASTY
-    outside, fence = [], None
-    for line in text.split("---\n", 2)[2].split("\n"):
-        ticks = re.match(r"`{3,}", line)
-        if fence is None and ticks:
-            fence = ticks[0]
-        elif fence is not None and line == fence:
-            fence = None
-        elif fence is None:
-            outside.append(line)
-    assert fence is None
-    prose = [re.sub(r"`[^`]*`", "", line) for line in outside]
-    headings = [line for line in prose if line.startswith("#")]
-    assert len(headings) == 7
-    assert not any(re.search(r"(?<!\\)<script", line) for line in prose)
+    (info,) = matter["dataset_info"]
+    assert info["config_name"] == "default"
+    assert [split["num_examples"] for split in info["splits"]] == [1]
+    assert [feature["name"] for feature in info["features"]] == list(columns.NAMES)
+    files = list((tmp_path / "data").iterdir())
+    assert info["download_size"] == sum(file.stat().st_size for file in files)
 
 
 def test_run_json_is_complete(tmp_path):
@@ -322,17 +273,18 @@ def test_exports_are_split_into_files_by_their_own_rows(tmp_path, monkeypatch):
     assert len(load(tmp_path / "out", "kto", tmp_path / "cache")) == 6
 
 
-def test_an_export_of_no_row_is_readable(tmp_path):
+def test_an_export_of_no_row_is_left_out_since_nothing_can_open_it(tmp_path):
+    write(tmp_path, [paired(0)], exports=("preference",))
     write(tmp_path, [paired(0, chosen=[])], exports=("preference",))
-    table = pq.read_table(tmp_path / "preference" / "train-00000-of-00001.parquet")
-    assert table.num_rows == 0
-    assert table.column_names[:4] == ["uuid", "prompt", "chosen", "rejected"]
+    assert not (tmp_path / "preference").exists()
+    configs = front_matter((tmp_path / "README.md").read_text())["configs"]
+    assert [each["config_name"] for each in configs] == ["default"]
 
 
 @pytest.mark.parametrize(
     ("exports", "names", "message"),
     [
-        (("dpo",), columns.NAMES, "no export 'dpo'; there are sft, preference, kto"),
+        (("dpo",), columns.NAMES, "no export 'dpo'; there are sft, preference, kto, multi_turn"),
         (
             ("kto",),
             ("keep", "drop_reason", "messages"),

@@ -35,6 +35,8 @@ GALLERY = {
 COMMON = {"name", "resources", "pipeline", "input_mappings", "output_mappings", "use_cache"}
 COMMON |= {"exclude_from_signature"}
 OTHER_SETTINGS = {
+    "paths": ["evaluation.jsonl"],
+    "threshold": 0.4,
     "seed": 3,
     "num_responses": 3,
     "prompt_style": "raw",

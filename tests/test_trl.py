@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from magpie_steps.card import RunRecord
+from magpie_steps.card.record import RunRecord
 from magpie_steps.effort import Effort
 from magpie_steps.embedded import model_path
 from magpie_steps.engines.transformers import TransformersEngine

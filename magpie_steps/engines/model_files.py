@@ -6,6 +6,7 @@ from pathlib import Path
 
 from distilabel.errors import DistilabelUserError
 
+from magpie_steps.embedded import MODEL_NAMES, model_path
 from magpie_steps.engines.preflight import CONFIG_FILE, check_model
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
@@ -31,7 +32,7 @@ def find_model(model: str, revision: str | None, trust_remote_code: bool) -> Pat
     """The folder with a model's files: itself if it is a folder, else fetched from the hub.
 
     Args:
-        model: a folder or a hub id.
+        model: a folder, an embedded model's name, or a hub id.
         revision: branch, tag or commit on the hub.
         trust_remote_code: fetch the model's Python files too.
 
@@ -54,7 +55,7 @@ def find_tokenizer(
     """The folder with a model's configuration and tokenizer, with or without its weights.
 
     Args:
-        model: a folder or a hub id.
+        model: a folder, an embedded model's name, or a hub id.
         revision: branch, tag or commit on the hub.
         patterns: which files to fetch from the hub.
 
@@ -66,9 +67,7 @@ def find_tokenizer(
         check_model(model, chat_template="")
     except ValueError as exc:
         raise DistilabelUserError(str(exc)) from exc
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        folder = _fetch(model, revision, patterns)
+    folder = folder_of(model) or _fetch(model, revision, patterns)
     if not (folder / CONFIG_FILE).is_file():
         raise DistilabelUserError(f"the model {model!r} has no {CONFIG_FILE}")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
@@ -77,6 +76,14 @@ def find_tokenizer(
             " tokenizer.save_pretrained(folder)"
         )
     return folder
+
+
+def folder_of(model: str) -> Path | None:
+    """The folder of a model that needs no fetching: a folder's own or an embedded model's."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    return model_path(model) if model in MODEL_NAMES else None
 
 
 def weight_files(folder: Path) -> list[Path]:

