@@ -348,7 +348,8 @@ COLUMNS: tuple[Column, ...] = (
         "",
         "instruction_<reason>, response_<reason>, base_response_<reason>, responses_too_few,"
         " reward_<reason>, engine_error, no_instruction, bad_messages, messages_<fault>,"
-        " preference_<reason>, sft_no_response, contaminated, recipe_<rule>",
+        " preference_<reason>, sft_no_response, contaminated, dropped_in_review,"
+        " recipe_<rule>",
         EVERY,
         'Why the row is not kept, "" when it is.',
     ),

@@ -100,7 +100,10 @@ SIDES: Mapping[str, bool] = {"filtered": True, "removed": False}
 EMBEDDINGS = "embeddings"
 """The configuration of the instructions' embeddings, written only if it is asked for."""
 
-OTHERS: tuple[str, ...] = (*SIDES, *EXPORTS, EMBEDDINGS)
+REVIEWED, REVIEWED_PREFERENCE = "reviewed", "reviewed_preference"
+"""The configurations of what people judged; they are written when verdicts come back."""
+
+OTHERS: tuple[str, ...] = (*SIDES, *EXPORTS, EMBEDDINGS, REVIEWED, REVIEWED_PREFERENCE)
 """Every configuration but the default one; the folder of each has its name."""
 
 _USES = {
@@ -108,6 +111,8 @@ _USES = {
     "filtered": "the rows that the recipe keeps",
     "removed": "the other rows, with their `drop_reason`",
     EMBEDDINGS: "the instructions' embeddings by `uuid`, as `float16`",
+    REVIEWED: "the rows that people judged, with their labels beside the machine's",
+    REVIEWED_PREFERENCE: "pairs of answers that people ranked, blind",
 }
 
 

@@ -62,6 +62,7 @@ MESSAGE_FAULTS = (
 RESPONSES_TOO_FEW = "responses_too_few"
 SFT_NO_RESPONSE = "sft_no_response"
 CONTAMINATED = "contaminated"
+DROPPED_IN_REVIEW = "dropped_in_review"
 
 
 def instruction_reason(reason: str) -> str:
@@ -132,6 +133,7 @@ DROP_REASONS: tuple[str, ...] = (
     *map(preference_reason, PREFERENCE_REASONS),
     SFT_NO_RESPONSE,
     CONTAMINATED,
+    DROPPED_IN_REVIEW,
 )
 """Why a row is not kept."""
 

@@ -17,10 +17,12 @@ from typing import Any
 from magpie_steps import columns, shards
 from magpie_steps.card import card
 from magpie_steps.card.record import Config, Contents, Figure, Filtered, RunRecord
+from magpie_steps.card.revision import with_configs, with_section
 from magpie_steps.column_types import ColumnType
 from magpie_steps.conversation import turn_columns
 from magpie_steps.exports import EMBEDDINGS, OTHERS, SIDES, check_exports, open_exports, use_of
 from magpie_steps.recipes import Recipe
+from magpie_steps.review.section import TITLE, review_section
 from magpie_steps.selection import carried_into
 from magpie_steps.summary import Summary, replayed
 
@@ -28,6 +30,9 @@ Row = Mapping[str, Any]
 
 DEFAULT = "data"
 """The folder of the default configuration."""
+
+REVIEW = "review.json"
+"""What people found, if verdicts have come back."""
 
 
 def write_repository(
@@ -79,6 +84,7 @@ def write_repository(
         names=names,
         sample=seen.sample,
         filtered=Filtered(recipe, dict(seen.fails)) if recipe else None,
+        sections=_review_section(folder),
     )
     if illustrated:
         contents = _illustrated(contents, folder, evaluation_sets)
@@ -187,7 +193,29 @@ def _illustrated(contents: Contents, folder: Path, evaluation_sets: Sequence[str
     found = report(str(folder), folder, decontaminate=evaluation_sets, coverage=False)
     repeated = contamination(found)
     figures = [Figure(file, caption) for file, caption in figure_names(found.statistics)]
-    return replace(contents, figures=figures, sections={repeated.title: markdown(repeated)})
+    sections = {repeated.title: markdown(repeated), **contents.sections}
+    return replace(contents, figures=figures, sections=sections)
+
+
+def tell_review(folder: Path) -> None:
+    """Let a repository's card say what people found, and list what they judged.
+
+    Raises:
+        OSError: If the card or ``review.json`` cannot be read or written.
+    """
+    path = folder / "README.md"
+    text = with_configs(path.read_text(encoding="utf-8"), configs_in(folder))
+    for title, section in _review_section(folder).items():
+        text = with_section(text, title, section, before="What it took")
+    shards.write_text(path, text)
+
+
+def _review_section(folder: Path) -> dict[str, str]:
+    """Return the card's section on what people found, {} if nobody looked."""
+    path = folder / REVIEW
+    if not path.is_file():
+        return {}
+    return {TITLE: review_section(json.loads(path.read_text(encoding="utf-8")))}
 
 
 def check_folder(folder: Path, sign: str = "run.json", whose: str = "a run") -> None:

@@ -17,6 +17,7 @@ from magpie_steps.card.record import (
     ModelUsed,
     RunRecord,
 )
+from magpie_steps.card.revision import with_configs, with_section
 from magpie_steps.decoding import PRO_MIX, as_settings
 from magpie_steps.effort import Effort
 from magpie_steps.markup import code, fenced, plain, table, visible
@@ -243,6 +244,43 @@ def test_every_claim_has_a_section():
     ]
     for title in ("Before you mix", "Limitations", "Licence", "How to make it again", "Citation"):
         assert any(title in line for line in found)
+
+
+# Revisions
+
+
+def test_a_section_is_put_in_its_place_and_replaced_there():
+    before = written([row(0)])
+    once = with_section(before, "Human review", "One\n\ntwo.", before="What it took")
+    assert "\n\n## Human review\n\nOne\n\ntwo.\n\n## What it took\n" in once
+    assert with_section(once, "Human review", "One\n\ntwo.", before="What it took") == once
+    other = with_section(once, "Human review", "Three.", before="What it took")
+    assert "One" not in other
+    assert with_section(other, "Human review", "", before="What it took") == before
+
+
+def test_without_its_place_a_section_comes_last():
+    assert with_section("# A\n", "B", "Text.", before="C") == "# A\n\n## B\n\nText.\n"
+
+
+def test_a_heading_in_a_code_block_is_none():
+    shown = "Before\n## What it took\n## Human review"
+    before = written(record_=record(template=shown))
+    found = with_section(before, "Human review", "People looked.", before="What it took")
+    assert fenced(shown) in found
+    assert found.index("People looked.") > found.index("## Counts")
+    assert with_section(found, "Human review", "", before="What it took") == before
+
+
+def test_configurations_are_listed_anew_and_all_else_stays():
+    before = written([row(0)])
+    more = Config("reviewed", "reviewed", "judged", 1, 2, 3, schema([("uuid", string())]))
+    found = with_configs(before, [*contents().configs, more])
+    matter, old = front_matter(found), front_matter(before)
+    assert [each["config_name"] for each in matter["configs"]] == ["default", "reviewed"]
+    assert [each["config_name"] for each in matter["dataset_info"]] == ["default", "reviewed"]
+    assert {**matter, "configs": 0, "dataset_info": 0} == {**old, "configs": 0, "dataset_info": 0}
+    assert found.split("\n---\n", 1)[1] == before.split("\n---\n", 1)[1]
 
 
 # Hostile text

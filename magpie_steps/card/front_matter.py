@@ -3,7 +3,7 @@
 The fields are those of the Hub's dataset card specification.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -42,11 +42,18 @@ def front_matter(summary: Summary, record: RunRecord, contents: Contents) -> str
         "size_categories": [size_category(summary.generated)],
         "task_categories": ["text-generation"],
         "tags": list(TAGS),
-        "configs": [config(each.name, each.folder) for each in contents.configs],
-        "dataset_info": [_info(each) for each in contents.configs],
+        **config_fields(contents.configs),
     }
     known = {name: value for name, value in fields.items() if value not in ("", [])}
     return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True)}---"
+
+
+def config_fields(configs: Sequence[Config]) -> dict[str, Any]:
+    """Return the fields that list a dataset's configurations: files, columns and sizes."""
+    return {
+        "configs": [config(each.name, each.folder) for each in configs],
+        "dataset_info": [_info(each) for each in configs],
+    }
 
 
 def licence_of_models(record: RunRecord) -> Licence:

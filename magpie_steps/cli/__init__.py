@@ -12,9 +12,16 @@ from magpie_steps.cli.export import add_export
 from magpie_steps.cli.filter import add_filter
 from magpie_steps.cli.push import add_push
 from magpie_steps.cli.report import add_report
+from magpie_steps.cli.review import add_review
 from magpie_steps.cli.speech import fail
 
-COMMANDS: tuple[Callable[[Any], None], ...] = (add_filter, add_report, add_export, add_push)
+COMMANDS: tuple[Callable[[Any], None], ...] = (
+    add_filter,
+    add_report,
+    add_review,
+    add_export,
+    add_push,
+)
 """Every command, as the function that adds it to the parser."""
 
 

@@ -99,7 +99,8 @@ class Job:
         summary = self._write(run, pipeline, result, work)
         if problem := problem_of(summary):
             return self._fail(problem, code=1)
-        return self._push(run) if run.hub_repo_id else 0
+        code = self._push(run) if run.hub_repo_id else 0
+        return code or (self._send_to_review(run) if run.argilla_dataset else 0)
 
     def _write(self, run: Run, pipeline: "Pipeline", result: "RunResult", work: Work) -> Summary:
         """Write the output folder and say what is in it."""
@@ -168,6 +169,19 @@ class Job:
             public = " --public" if run.public else ""
             again = f"magpie-steps push {run.output_dir} {run.hub_repo_id}{public}"
             return self._fail(f"{error}; nothing is lost: `{again}` goes on", code=1)
+        return 0
+
+    def _send_to_review(self, run: Run) -> int:
+        """Send a sample of the rows to Argilla; return the exit code."""
+        from magpie_steps.review.push import push  # slow, and only for this
+
+        try:
+            pushed = push(run.output_dir, run.argilla_dataset, run.argilla_sample, say=print)
+        except (OSError, ValueError) as error:
+            again = f"magpie-steps review push {run.output_dir} {run.argilla_dataset}"
+            sample = f" --sample {run.argilla_sample}"
+            return self._fail(f"{error}; nothing is lost: `{again}{sample}` goes on", code=1)
+        print(pushed.url)
         return 0
 
     def _fail(self, reason: object, *, code: int) -> int:

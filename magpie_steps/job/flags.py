@@ -13,6 +13,7 @@ from magpie_steps.prompt_sets import prompts_of
 from magpie_steps.publish import check_ready
 from magpie_steps.recipe_files import recipe_given
 from magpie_steps.recipes import RECIPES, Recipe
+from magpie_steps.review.client import Server
 
 if TYPE_CHECKING:
     from magpie_steps.job import Job
@@ -37,7 +38,12 @@ GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd")
 """There if the driver of an NVIDIA or AMD GPU is."""
 
 
-NOT_OF_ROWS = frozenset({"output_dir", "hub_repo_id", "public", "license", "with_embeddings"})
+NOT_OF_ROWS = frozenset(
+    {
+        *("output_dir", "license", "with_embeddings"),
+        *("hub_repo_id", "public", "argilla_dataset", "argilla_sample"),
+    }
+)
 """Flags that rows do not depend on."""
 
 
@@ -72,6 +78,8 @@ def run_asked_for(job: "Job", description: str, arguments: Sequence[str] | None)
         with_embeddings=bool(job.recipe) and args.with_embeddings,
         hub_repo_id=args.hub_repo_id,
         public=args.public,
+        argilla_dataset=args.argilla_dataset,
+        argilla_sample=args.argilla_sample,
     )
     _check(run)
     return run
@@ -163,6 +171,20 @@ def _add_publishing(parser: argparse.ArgumentParser) -> None:
         help="push the dataset to this repository of the Hub, private unless --public",
     )
     parser.add_argument("--public", action="store_true", help="let everyone see it on the Hub")
+    parser.add_argument(
+        "--argilla-dataset",
+        default="",
+        metavar="NAME",
+        help="send a sample of the rows to this dataset in Argilla, for people to review; server"
+        " and key are those of ARGILLA_API_URL and ARGILLA_API_KEY",
+    )
+    parser.add_argument(
+        "--argilla-sample",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="rows of the sample (default: %(default)s)",
+    )
 
 
 def _engine_kind(asked: str, base_urls: Sequence[str]) -> str:
@@ -221,20 +243,31 @@ def _recipe(given: str, models: Mapping[str, str]) -> Recipe:
 
 def _check(run: Run) -> None:
     """Refuse what cannot work, before anything is started."""
-    for flag, value, least in (("num-rows", run.num_rows, 1), ("seed", run.seed, 0)):
+    for flag, value, least in (
+        ("num-rows", run.num_rows, 1),
+        ("seed", run.seed, 0),
+        ("argilla-sample", run.argilla_sample, 1),
+    ):
         if value < least:
             raise ValueError(f"--{flag} is {value}; it must be at least {least}")
-    if run.public and not run.hub_repo_id:
-        raise ValueError("--public is about a repository on the Hub: name it with --hub-repo-id")
-    if run.hub_repo_id:
-        # Now, not when all rows are there.
-        check_ready(run.hub_repo_id)
+    _check_targets(run)
     for each in run.evaluation_sets:
         any(prompts_of(each))  # raises if it has no prompts
     for flag, model in run.models.items():
         if model and model not in PACKAGES:
             check_model(model, needs_template=flag not in ("base_model", "embedding_model"))
     _check_engine(run)
+
+
+def _check_targets(run: Run) -> None:
+    """Refuse to begin if the rows could not be sent where they should go in the end."""
+    if run.public and not run.hub_repo_id:
+        raise ValueError("--public is about a repository on the Hub: name it with --hub-repo-id")
+    if run.hub_repo_id:
+        check_ready(run.hub_repo_id)
+    if run.argilla_dataset:
+        with Server():
+            pass
 
 
 def _check_engine(run: Run) -> None:

@@ -70,6 +70,8 @@ class Run:
         with_embeddings: Whether the instructions' embeddings become a configuration.
         hub_repo_id: The repository on the Hub that the dataset is pushed to, "" for none.
         public: Whether that repository is public.
+        argilla_dataset: The dataset in Argilla that a sample of the rows goes to, "" for none.
+        argilla_sample: How many rows that are.
     """
 
     num_rows: int
@@ -85,6 +87,8 @@ class Run:
     with_embeddings: bool = False
     hub_repo_id: str = ""
     public: bool = False
+    argilla_dataset: str = ""
+    argilla_sample: int = 0
 
     @property
     def work_dir(self) -> Path:
