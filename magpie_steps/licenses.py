@@ -149,6 +149,7 @@ NVIDIA_OPEN = Licence(
     "other",
     "nvidia-open-model-license",
     "https://www.nvidia.com/en-us/agreements/enterprise-software/nvidia-open-model-license/",
+    "NVIDIA claims no ownership of the text; what else its terms ask must be read at the link.",
 )
 UNKNOWN = Licence("other", "unknown", "")
 """What is said of a model that is not in the table."""

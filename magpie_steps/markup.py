@@ -13,13 +13,29 @@ _BLOCK_START = re.compile(r"^(\d*)([-+=.)])(?=\s|\2|$)")
 """What begins a list, a ruler or the line under a heading where it begins a line."""
 
 # An underscore inside a word, as in a column's name, means nothing.
-_MEANS_SOMETHING = re.compile(r"([\\*{}\[\]<>#~&$|]|(?<!\w)_|_(?!\w))")
+_MEANS_SOMETHING = re.compile(r"([\\*{}\[\]<>#~&|]|(?<!\w)_|_(?!\w))")
+
+_INSIDE = re.compile(
+    r"(?<=:)(?=//)|(?i:(?<=www)(?=\.))|(?<=@)(?=\S)"  # addresses of pages and mail, mentions
+    r"|(?<=\\)(?=[()\[\]])|(?<=\$)(?=\$)"  # formulas
+)
+"""Places inside what renderers look for beside Markdown's own syntax."""
+
+_GAP = "&#8203;"
+"""A space of no width, which stands at these places. Escapes are no help: most renderers look in
+the finished text, where they are undone, and some in the source, where one makes a formula."""
+
+_DOLLAR = "&#36;"
 
 
 def plain(text: str) -> str:
-    """Return a text whose characters mean nothing in Markdown or HTML, on one line."""
-    escaped = _MEANS_SOMETHING.sub(r"\\\1", visible(one_line(text.replace("`", "'"))))
-    return _BLOCK_START.sub(r"\1\\\2", escaped)
+    """Return a text whose characters mean nothing in Markdown or HTML, on one line.
+
+    Neither do addresses and mentions in it become links, nor what is like LaTeX a formula.
+    """
+    parts = _INSIDE.split(visible(one_line(text.replace("`", "'"))))
+    escaped = (_MEANS_SOMETHING.sub(r"\\\1", part).replace("$", _DOLLAR) for part in parts)
+    return _BLOCK_START.sub(r"\1\\\2", _GAP.join(escaped))
 
 
 def one_line(text: str) -> str:

@@ -109,8 +109,15 @@ def _text(value: Any) -> str:
         return value[0]  # the user's turns alone, as in MT-Bench
     messages = [message for message in value if isinstance(message, Mapping)]
     first = next((m for m in messages if m.get("role", m.get("from", "user")) in _USERS), {})
-    text = first.get("content", first.get("value"))
-    return text if isinstance(text, str) else ""
+    return _content(first.get("content", first.get("value")))
+
+
+def _content(value: Any) -> str:
+    """Return a message's text, also of parts as in OpenAI's messages; pictures have none."""
+    if not isinstance(value, list | tuple):
+        return value if isinstance(value, str) else ""
+    texts = (part.get("text") for part in value if isinstance(part, Mapping))
+    return "\n".join(text for text in texts if isinstance(text, str))
 
 
 def _rows(path: Path) -> Iterator[Row]:

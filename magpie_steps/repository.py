@@ -155,7 +155,7 @@ def _config(folder: Path, name: str, path: str) -> Config:
     import pyarrow.parquet as pq
 
     files = shards.shard_files(folder / path)
-    metadata = [pq.read_metadata(file) for file in files]
+    metadata = [pq.read_metadata(file.absolute()) for file in files]
     groups = [each.row_group(n) for each in metadata for n in range(each.num_row_groups)]
     return Config(
         name=name,
@@ -200,10 +200,14 @@ def _illustrated(contents: Contents, folder: Path, evaluation_sets: Sequence[str
 def tell_review(folder: Path) -> None:
     """Let a repository's card say what people found, and list what they judged.
 
+    A folder without a card stays so.
+
     Raises:
         OSError: If the card or ``review.json`` cannot be read or written.
     """
     path = folder / "README.md"
+    if not path.is_file():
+        return
     text = with_configs(path.read_text(encoding="utf-8"), configs_in(folder))
     for title, section in _review_section(folder).items():
         text = with_section(text, title, section, before="What it took")

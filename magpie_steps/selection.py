@@ -4,7 +4,7 @@ The last operation, the longest responses, needs all rows, so a selection is of 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
@@ -146,15 +146,3 @@ def tally(recipe: Recipe, by_reason: Counter[str], fails: Counter[str]) -> Count
         removed=dict(removed.most_common()),
         fails={rule.name: fails[rule.name] for rule in recipe.rules},
     )
-
-
-def rule_counts(recipe: Recipe, rows: Iterable[Row]) -> dict[str, int]:
-    """Count the rows that each rule of a recipe alone fails, of rows that it was applied to.
-
-    Those that a step before the recipe had dropped are not looked at.
-    """
-    fails: Counter[str] = Counter()
-    for row in rows:
-        if not carried_into(row):
-            fails.update(recipe.failing(row))
-    return {rule.name: fails[rule.name] for rule in recipe.rules}

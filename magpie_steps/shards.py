@@ -42,21 +42,6 @@ PARQUET: Mapping[str, Any] = {
 _SHARD = re.compile(r"train-\d{5}-of-\d{5}\.parquet")
 
 
-def write_shards(
-    folder: Path, rows: Iterable[Mapping[str, Any]], types: Mapping[str, ColumnType]
-) -> None:
-    """Write rows to numbered parquet files, in place of those that an earlier run wrote.
-
-    Args:
-        folder: Where to write; made if it does not exist.
-        rows: The rows, taken one by one; what `types` does not name is left out.
-        types: Every column's type, in the files' order.
-    """
-    with ShardWriter(folder, types, allow_empty=True) as writer:
-        for row in rows:
-            writer.write(row)
-
-
 class ShardWriter:
     """Writes rows to the numbered parquet files of a folder, a row group at a time.
 
@@ -68,12 +53,17 @@ class ShardWriter:
         columns: Every column's type, or the `pyarrow.Schema`.
         allow_empty: Whether no rows at all make a file without rows. Else they make none, since
             `datasets` cannot open one.
+
+    Raises:
+        ValueError: If the folder's name is not UTF-8.
     """
 
     def __init__(
         self, folder: Path, columns: Mapping[str, ColumnType] | Any, *, allow_empty: bool = False
     ) -> None:
-        self._folder = folder
+        # Arrow would take a relative path's ~ for a home.
+        self._folder = folder = folder.absolute()
+        check_name(folder)
         self._schema = arrow_schema(columns) if isinstance(columns, Mapping) else columns
         self._allow_empty = allow_empty
         self._scratch = folder.with_name(f".{folder.name}.tmp")
@@ -176,6 +166,18 @@ class _Size:
     def add(self, part: Any) -> None:
         self.rows += part.num_rows
         self.bytes += part.nbytes
+
+
+def check_name(path: Path) -> None:
+    """Check that a path is text, as Arrow takes no other.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"the path {str(path)!r} is not UTF-8; give another name") from None
 
 
 def shard_files(folder: Path) -> list[Path]:

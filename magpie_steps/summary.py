@@ -23,9 +23,9 @@ class Summary:
             rows, whose next attempt was accepted.
         distinct: Different instructions among the kept rows.
         instruction_tokens: Tokens of the kept rows' first user turns, without rejected attempts.
-        response_tokens: Tokens of the kept rows' first responses.
+        response_tokens: Tokens of the kept rows' first responses, of all that were sampled.
         instruction_characters: Characters of the kept instructions.
-        response_characters: Characters of the kept responses.
+        response_characters: Characters of the kept responses, of all that were sampled.
         system_prompts: Kept rows by system prompt key, most frequent first.
         turns: Finished turns of the kept conversations.
         conversation_ends: Kept conversations with fewer turns than asked for, by why, most frequent
@@ -120,8 +120,10 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
         instructions.add(row.get("instruction") or "")
         for name in ("instruction_tokens", "response_tokens"):
             totals[name] += row.get(name) or 0
+        totals["response_tokens"] += sum(row.get("responses_tokens") or ())
         for name in ("instruction_length", "response_length"):
             totals[name] += row.get(name) or 0
+        totals["response_length"] += sum(map(len, row.get("responses") or ()))
     return Summary(
         generated=totals["generated"],
         kept=totals["kept"],

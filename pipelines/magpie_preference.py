@@ -44,7 +44,7 @@ def build_pipeline(run: Run) -> "Pipeline":
         responses = magpie_steps.SampleResponses(llm=run.engine(), seed=run.seed, **RESPONSES)
         rewards = magpie_steps.RewardScorer(reward_model=run.reward_model())
         pairs = magpie_steps.FormatPreference(**PAIRS)
-        instructions >> responses >> rewards >> pairs
+        instructions >> responses >> rewards >> pairs >> magpie_steps.LanguageTagger()
     return pipeline
 
 

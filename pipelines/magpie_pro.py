@@ -51,6 +51,7 @@ JOB = Job(
     settings=SETTINGS,
     models=("model", "reward_model"),
     recipe="pro",  # the paper's filter for Magpie-Pro (table 5)
+    exports=("sft",),
 )
 
 if __name__ == "__main__":

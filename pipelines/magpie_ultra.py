@@ -65,7 +65,7 @@ def build_pipeline(run: Run) -> "Pipeline":
             llm=run.engine("base_model"), seed=run.seed, **BASE
         )
         rewards = magpie_steps.RewardScorer(reward_model=run.reward_model())
-        conversations >> base_response >> rewards
+        conversations >> base_response >> rewards >> magpie_steps.LanguageTagger()
     return pipeline
 
 
@@ -75,7 +75,7 @@ JOB = Job(
     settings={"conversations": CONVERSATIONS, "base_responses": BASE},
     models=("model", "base_model", "reward_model"),
     mix=MIX,
-    exports=("sft",),
+    exports=("sft", "multi_turn"),
 )
 
 if __name__ == "__main__":

@@ -69,6 +69,27 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
     }
 
 
+def pair_row(number: int, **changes: Any) -> dict[str, Any]:
+    """Return a row with several responses instead of one and the pair that they make.
+
+    Each has 4 or 5; the last one's reward is missing in every third row.
+    """
+    rewards = [float((number * 7 + n * n) % 11) for n in range(4 + number % 2)]
+    if number % 3 == 0:
+        rewards[-1] = float("nan")
+    found = row(
+        number,
+        responses=[f"Tree {n}. " * (1 + (number + n) % 4) for n in range(len(rewards))],
+        responses_tokens=[3 + (number + n) % 9 for n in range(len(rewards))],
+        responses_rewards=rewards,
+        chosen_score=max(rewards[:-1]),
+        rejected_score=min(rewards[:-1]),
+        score_margin=max(rewards[:-1]) - min(rewards[:-1]),
+    )
+    alone = ("response", "response_tokens", "response_length", "messages", "turns")
+    return {name: value for name, value in found.items() if name not in alone} | changes
+
+
 def write_rows(folder: Path, rows: list[dict[str, Any]], group: int = 50) -> list[Path]:
     """Write rows of ours to a parquet file; return it in a list."""
     types = {column.name: column.type for column in columns.COLUMNS}

@@ -6,7 +6,7 @@ import uuid
 
 from magpie_steps import columns
 from magpie_steps.labels import Category, Difficulty, Quality
-from magpie_steps.shards import write_shards
+from magpie_steps.shards import ShardWriter
 
 PLANNING = "You plan things."
 
@@ -78,11 +78,17 @@ def write_dataset(folder, rows, embedded=True):
     rule = {"kind": "number_above", "column": "instruct_reward", "bound": -1.0}
     recipe = {"name": "test", "rules": [rule]}
     (folder / "run.json").write_text(json.dumps({"title": "t", "recipe": recipe}))
-    write_shards(folder / "data", rows, {c.name: c.type for c in columns.COLUMNS})
+    _write(folder / "data", rows, {c.name: c.type for c in columns.COLUMNS})
     if embedded:
         vectors = (
             {"uuid": row["uuid"], "embedding": [1.0, number % 7 / 7, number % 3 / 3, 0.5]}
             for number, row in enumerate(rows)
         )
-        write_shards(folder / "embeddings", vectors, {"uuid": "string", "embedding": ["float64"]})
+        _write(folder / "embeddings", vectors, {"uuid": "string", "embedding": ["float64"]})
     return folder
+
+
+def _write(folder, rows, types):
+    with ShardWriter(folder, types, allow_empty=True) as writer:
+        for row in rows:
+            writer.write(row)

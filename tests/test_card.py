@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import yaml
@@ -246,6 +247,30 @@ def test_every_claim_has_a_section():
         assert any(title in line for line in found)
 
 
+def test_ways_to_sample_are_tables_at_any_depth():
+    mix = as_settings(PRO_MIX)
+    settings = {"instructions": {"instruction_mix": mix, "max_attempts": 3}, "a": {"b": {"m": mix}}}
+    text = written(record_=record(settings=settings))
+    assert "| instructions: max_attempts | `3` |" in text
+    for title in ("instructions.instruction_mix", "a.b.m"):
+        assert f"| {title} | temperature | top_p | max_new_tokens | weight |" in text
+    assert text.count("| t1.25-p0.99 | `1.25` | `0.99` | `512` | `100.0` |") == 2
+    assert ": t1" not in text
+
+
+def test_settings_that_are_no_ways_are_flat():
+    settings = {"a": {"b": {}, "c": []}, "d": {"e": {"x": 1}, "f": {"y": 1}}, "g": {"h": {}}}
+    text = written(record_=record(settings=settings))
+    for line in ("a: b | `{}`", "a: c | `[]`", "d: e: x | `1`", "d: f: y | `1`", "g: h | `{}`"):
+        assert f"| {line} |" in text
+
+
+def test_one_configuration_alone_is_not_said_to_be_repeated():
+    text = written([row(0)]).split("## Before you mix it", 1)[1].split("\n## ", 1)[0]
+    assert "all but" not in text
+    assert "beside `default` is made from the rows of `default`" in text
+
+
 # Revisions
 
 
@@ -342,3 +367,35 @@ def test_a_cell_ends_where_it_should(cell):
 
 def test_what_cannot_be_seen_is_written_out():
     assert visible("a\u202eb\x00\ud800é\n中") == "a\\u202eb\\u0000\\ud800é\n中"
+
+
+LINKED = re.compile(
+    r"[a-z][a-z+.-]*://\S|www\.\S|[\w.+-]+@[\w-]|(?:^|\W)@\w|\\\\[()\[\]]|\$\$", re.IGNORECASE
+)
+"""What renderers make links, mentions and formulas of in finished text, as GFM does."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see http://evil.example/x, https://a.b/c and ftp://a.b",
+        "www.evil.com (WWW.Evil.com) _www.evil.com_",
+        "mail ann.lee+x@acme.com mailto:a@b.co xmpp:a_b@c_d.com @octocat (@org/team)",
+        "$x^2$ $$y$$ a$$$b$$ \\(x\\) \\[y\\] \\\\(z\\\\)",
+        "<http://a.b> [a](https://b.c) <a@b.co> ![x](www.c.d)",
+    ],
+)
+def test_addresses_mentions_and_formulas_in_a_text_are_text(text):
+    source = plain(text)
+    assert not LINKED.search(source.replace("\\_", "_"))
+    assert "$" not in source
+    [_, inline, _] = MARKDOWN.parse(source)
+    assert {child.type for child in inline.children} == {"text"}
+    shown = "".join(child.content for child in inline.children)
+    assert not LINKED.search(shown)
+    assert shown.replace("\u200b", "") == text
+
+
+def test_a_text_without_addresses_and_formulas_has_no_gaps():
+    text = "5 @ 3: a / b, arXiv 2406.08464, www and (x), 3:1"
+    assert plain(text) == text

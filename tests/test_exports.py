@@ -106,5 +106,5 @@ def test_an_error_leaves_the_exports_of_an_earlier_run(tmp_path):
 
 
 def test_every_configuration_has_a_use():
-    assert set(OTHERS) == {*SIDES, *EXPORTS, "embeddings"}
+    assert set(OTHERS) == {*SIDES, *EXPORTS, "embeddings", "reviewed", "reviewed_preference"}
     assert all(use_of(name) for name in ("default", *OTHERS))

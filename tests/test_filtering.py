@@ -1,6 +1,7 @@
 """Recipes on parquet files: the same decisions as on rows, and every row goes somewhere whole."""
 
 import math
+import os
 from collections import Counter
 from decimal import Decimal
 
@@ -262,6 +263,11 @@ def test_no_parquet_file_is_an_error_that_names_it(tmp_path):
     path.write_text("instruction,response")
     with pytest.raises(ValueError, match=r"a\.parquet is no parquet file"):
         decide([path], ALL_LONG)
+
+
+def test_a_file_whose_name_is_not_utf_8_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"the path '.*x\\udcff\.parquet' is not UTF-8"):
+        decide([tmp_path / os.fsdecode(b"x\xff.parquet")], ALL_LONG)
 
 
 def test_files_with_other_columns_are_refused(tmp_path):

@@ -205,6 +205,13 @@ def test_different_licences_bind_together():
     assert "Apache License 2.0" in together.obligations
 
 
+def test_only_a_permissive_licence_is_said_to_ask_nothing():
+    for model, _ in [*KNOWN, *OTHER]:
+        together = combined([model, "a/b"])
+        nothing = "It asks nothing of the text." in together.obligations
+        assert nothing == (licence_of(model).id in ("apache-2.0", "mit")), model
+
+
 def test_two_unknown_models_are_not_one_licence():
     together = combined(["a/b", "c/d"])
     assert together.id == "other"

@@ -85,7 +85,7 @@ def test_dry_run_writes_a_repository(dry_run):
     output = folder / "data" / "magpie-pro"
     files = sorted(str(p.relative_to(output)) for p in output.rglob("*") if p.is_file())
     shard = "train-00000-of-00001.parquet"
-    shards = [f"{folder}/{shard}" for folder in ("data", "filtered")]  # none removed
+    shards = [f"{folder}/{shard}" for folder in ("data", "filtered", "sft")]  # none removed
     figures = [name for name in files if name.startswith("figures/")]
     assert "figures/instruction-lengths.png" in figures
     others = ["README.md", "pipeline.yaml", "report.html", "run.json"]
@@ -202,6 +202,36 @@ def test_other_settings_in_the_same_folder_are_refused(dry_run):
     assert "seed was 0 and is now 4" in done.stderr
 
 
+def test_nothing_that_is_published_names_a_place_of_this_machine(tmp_path):
+    """The work folder, a benchmark's file, the package's models: none is of use to a reader."""
+    exam = tmp_path / "private" / "exam.txt"
+    exam.parent.mkdir()
+    exam.write_text("What is the capital of a country that does not exist?\n")
+    flags = ["--num-rows", 3, "--output-dir", tmp_path / "out", "--decontaminate", exam]
+    done = run("--dry-run", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    texts = [
+        p for p in (tmp_path / "out").rglob("*") if p.suffix in (".md", ".json", ".yaml", ".html")
+    ]
+    assert len(texts) == 4
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        for place in (str(tmp_path), str(ROOT), str(Path.home()), "site-packages"):
+            assert place not in text, path
+    pipeline = yaml.safe_load((tmp_path / "out" / "pipeline.yaml").read_text())
+    steps = {each["step"]["name"]: each["step"] for each in pipeline["pipeline"]["steps"]}
+    assert steps["neighbour_distance_0"]["embedder"]["model"] == "all-MiniLM-L6-v2"
+    assert steps["decontaminate_0"]["paths"] == ["exam.txt"]
+
+
+def test_here_is_a_folder_too(tmp_path):
+    (tmp_path / "mine").mkdir()
+    done = run("--dry-run", "--num-rows", 2, "--output-dir", ".", cwd=tmp_path / "mine")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "mine" / "run.json").read_text())["title"] == "mine"
+    assert (tmp_path / "mine.work").is_dir()
+
+
 def test_a_chosen_licence_is_in_the_card(tmp_path):
     flags = ("--dry-run", "--num-rows", 1, "--license", "cc0-1.0", "--output-dir", "o")
     assert run(*flags, cwd=tmp_path).returncode == 0
@@ -234,6 +264,9 @@ def model_folder(path, *, chat_template):
         (["--recipe", "no.yaml"], "No such file or directory: 'no.yaml'"),
         (["--tagger-model", "./nowhere"], "there is no model folder './nowhere'"),
         (["--output-dir", "file/out"], "cannot write file/out"),
+        (["--output-dir", "a[1]*"], "--output-dir is a[1]*: datasets takes * [ ] for a pattern"),
+        (["--output-dir", "/"], "--output-dir is /, which is no folder for a dataset"),
+        (["--license", "My Licence"], "--license is 'My Licence', which is none of the Hub's ids"),
         (["--output-dir", "thesis"], "holds thesis.tex but no run.json"),
         (["--output-dir", "/proc/nothing/out"], "cannot write /proc/nothing/out"),
     ],

@@ -54,6 +54,12 @@ def test_a_text_file_has_a_prompt_a_line_and_a_list_may_hold_texts(tmp_path):
         [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hello!"}],
         [{"content": "Hi?"}],
         ["Hi?", "And then?"],
+        [{"role": "user", "content": [{"type": "text", "text": "Hi?"}]}],
+        [{"role": "user", "content": [{"type": "image_url"}, {"type": "text", "text": "Hi?"}, 7]}],
+        [
+            {"role": "system", "content": [{"text": "Be brief."}]},
+            {"role": "user", "content": "Hi?"},
+        ],
     ],
 )
 @pytest.mark.parametrize("column", ["prompt", "conversations", "conversation", "messages", "turns"])
@@ -72,6 +78,8 @@ def test_of_a_conversation_the_first_user_message_counts(column, value):
         {"messages": []},
         {"messages": [None, 3, {"role": "assistant", "content": "Hi"}]},
         {"messages": [{"role": "user", "content": None}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}, {"text": 3}, None]}]},
+        {"messages": [{"role": "user", "content": {"text": "Hi?"}}]},
         {"messages": {"role": "user", "content": "Hi?"}},
         {"other": "Hi?"},
         {None: ["a"]},

@@ -288,6 +288,22 @@ def test_setting_that_forbids_a_push_is_named(env, folder, setting, said):
     assert said in done.err
 
 
+@pytest.mark.parametrize("scheme", ["http://", "https://", ""])
+def test_a_password_in_the_hub_s_address_is_refused_and_not_shown(env, folder, scheme):
+    done = pushed(folder, "d", {**env, "HF_ENDPOINT": f"{scheme}me:pa55@hub.example"})
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "HF_ENDPOINT has a name or a password in it" in done.err
+    assert "pa55" not in done.out + done.err
+
+
+def test_card_that_is_not_utf_8_is_named(hub, env, folder):
+    (folder / "README.md").write_bytes(b"---\nlicense: mit\n---\n# \xff\n")
+    done = pushed(folder, "d", env)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"{folder / 'README.md'} is not UTF-8: " in done.err
+    assert not hub.repos
+
+
 # What is there already
 
 
@@ -481,6 +497,31 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 )
 def test_answers_say_how_long_to_wait(headers, seconds):
     assert asked_seconds(headers, NOW) == seconds
+
+
+@pytest.mark.parametrize("kind", [NotImplementedError, RecursionError, KeyError])
+def test_a_mistake_of_our_own_is_not_tried_again(kind):
+    calls = []
+
+    def broken():
+        calls.append(1)
+        raise kind("a bug")
+
+    with pytest.raises(kind, match="a bug"):
+        Patience("http://x", ALICE, print, pause_seconds=0)(broken)
+    assert len(calls) == 1
+
+
+def test_an_upload_that_fails_without_saying_of_which_kind_is_tried_again():
+    calls = []
+
+    def shaky():
+        calls.append(1)
+        if len(calls) < 3:
+            raise RuntimeError("Xet: connection reset")
+        return "done"
+
+    assert Patience("http://x", ALICE, print, pause_seconds=0)(shaky) == "done"
 
 
 def test_no_object_shows_the_token():

@@ -8,9 +8,11 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from reported_rows import HOSTILE, Outline, row, write_rows, write_table
+from markdown_it import MarkdownIt
+from reported_rows import HOSTILE, Outline, pair_row, row, write_rows, write_table
 
-from magpie_steps.report import beside, costs, default_folder, figure_names, report
+from magpie_steps.markup import plain
+from magpie_steps.report import beside, costs, default_folder, figure_names, report, tell_card
 from magpie_steps.report.contamination import Contamination
 from magpie_steps.report.counting import statistics_of
 from magpie_steps.report.paper import FIGURE_11, LLAMA_GUARD_2, TABLE_4, TABLE_6
@@ -416,3 +418,168 @@ def test_published_schemas_have_a_report(tmp_path):
     text = Outline((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
     assert "does not record tokens" in text
     assert "rows kept" not in text
+
+
+def test_a_report_of_pairs_tells_what_is_counted(tmp_path):
+    folder = run_folder(tmp_path / "pairs", [pair_row(2 * n) for n in range(30)], RUN)
+    found = report(str(folder), tmp_path / "out", coverage=False)
+    assert ("sampled responses", "4 a row") in glance(found.statistics)
+    text = Outline((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
+    assert "4 a row where rows are kept" in text
+    assert "of all 120 responses, one by one" in text
+    assert "Length of sampled responses, 4 a row: mean" in text
+    assert "over 120 responses" in text
+    assert "Rewards of sampled responses, 4 a row: mean" in text
+    assert "over 110 responses, 10 without a value" in text
+    assert "Scores of the chosen response and of the rejected response." in text
+    assert "response, the first of 4" in text
+    drawn = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
+    assert {"sampled-lengths", "sampled-rewards", "pair-scores", "score-margin"} <= drawn
+    assert "response-lengths" not in drawn
+
+
+def test_a_sample_of_responses_is_said_to_be_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("magpie_steps.report.counting.NUMBERS_SAMPLE", 20)
+    folder = run_folder(tmp_path / "pairs", [pair_row(2 * n) for n in range(30)])
+    report(str(folder), tmp_path / "out", coverage=False)
+    text = Outline((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
+    assert "over 120 responses; drawn is a random sample of 20 responses" in text
+
+
+# The card of a run's own folder
+
+
+CARD = """\
+---
+license: mit
+---
+
+# Trees
+
+## Counts
+
+Mine.
+
+## What the rows are like
+
+![old](figures/old.png)
+
+## Contamination and memorisation
+
+The dataset was compared with no evaluation set and no public training set.
+
+## Human review
+
+People looked.
+
+## What it took
+
+Time.
+"""
+
+
+def told(folder, dataset=None, *, card=CARD, **options):
+    """Report into a run's folder; return its card afterwards."""
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    found = report(str(dataset or folder), folder, coverage=False, **options)
+    return (folder / "README.md").read_text(encoding="utf-8"), found
+
+
+def headings(card):
+    return [line for line in card.splitlines() if line.startswith("## ")]
+
+
+def short_row(number, **changes):
+    """Return a row of few columns, which make few figures."""
+    names = ("uuid", "instruction", "response", "keep", "drop_reason")
+    return {name: row(number)[name] for name in names} | changes
+
+
+@pytest.fixture
+def own(tmp_path):
+    rows = [short_row(n) for n in range(9)]
+    rows[0]["instruction"] = "Name the tallest trees of the north and say why they grow so tall"
+    return run_folder(tmp_path / "run", rows, RUN)
+
+
+def exam(folder, text):
+    path = folder / "exam.jsonl"
+    path.write_text(json.dumps({"prompt": text}), encoding="utf-8")
+    return [str(path)]
+
+
+def test_the_card_of_a_runs_own_folder_says_what_the_report_says(own, tmp_path):
+    asked = "Name the tallest trees of the north and say why they grow so tall"
+    card, found = told(own, decontaminate=exam(tmp_path, asked))
+    assert "compared with no evaluation set" not in card
+    assert "| exam (evaluation) | 1 | 1 | 1 | 1 |" in card
+    assert f"| exam | 100% | `{asked}` | `{asked}` |" in card
+    for file, caption in figure_names(found.statistics):
+        assert f"![{plain(caption)}]({file})" in card
+    assert "old.png" not in card
+    assert headings(card) == headings(CARD)
+    assert card.startswith("---\nlicense: mit\n---\n\n# Trees\n\n## Counts\n\nMine.\n")
+    assert card.endswith("People looked.\n\n## What it took\n\nTime.\n")
+    assert told(own, card=card, decontaminate=exam(tmp_path, asked))[0] == card
+    back, _ = told(own, own / "data", card=card)
+    assert "compared with no evaluation set" in back
+    assert not list(own.rglob("*.tmp"))
+
+
+def test_a_card_without_these_sections_gets_them_in_their_place(own):
+    card, _ = told(own, card="# Trees\n\n## Counts\n\nMine.\n\n## What it took\n\nTime.\n")
+    assert headings(card) == [each for each in headings(CARD) if each != "## Human review"]
+
+
+def test_hostile_rows_do_not_change_the_card(tmp_path):
+    asked = "</details> | `a` | <script>alert(1)</script> www.evil.com ann@acme.com \\(x\\) $$y$$"
+    texts = {"harmless": "Name the tallest trees of the north and say why", "hostile": asked}
+    shapes = {}
+    for name, text in texts.items():
+        folder = run_folder(tmp_path / name, [short_row(0, instruction=text), short_row(1)], RUN)
+        card, _ = told(folder, decontaminate=exam(tmp_path, text))
+        [table] = [part for part in card.split("\n\n") if part.startswith("| set | share")]
+        shapes[name] = len(table.splitlines())
+        html = (
+            MarkdownIt("commonmark", {"html": True})
+            .enable("table")
+            .render(card.split("---\n", 2)[2])
+        )
+        assert html.count("<td>exam</td>") == 1
+        assert not re.search("<script|</details|<a ", html)
+        assert "ann@acme.com" not in card
+    assert shapes["harmless"] == shapes["hostile"] == 3
+
+
+def test_only_the_runs_own_rows_are_told_on_its_card(own, dataset, tmp_path):
+    assert told(own, dataset)[0] == CARD
+    lonely = run_folder(tmp_path / "no-run", [short_row(0)])
+    assert told(lonely)[0] == CARD
+    (own / "README.md").unlink()
+    report(str(own), own, coverage=False)
+    assert not (own / "README.md").exists()
+
+
+def test_a_card_that_is_not_utf8_is_told(own):
+    found = Findings(
+        statistics_of("x", [next(own.rglob("*.parquet"))]), Contamination(9, 0, (), ())
+    )
+    (own / "README.md").write_bytes(b"# Tr\xe9es\n")
+    with pytest.raises(ValueError, match=r"README\.md cannot be read as UTF-8.*save it in UTF-8"):
+        tell_card(own, found)
+    assert (own / "README.md").read_bytes() == b"# Tr\xe9es\n"
+
+
+def test_the_card_that_a_job_writes_is_what_a_report_says(own):
+    """A report with the same settings leaves it as it is, whichever of both was there before."""
+    from magpie_steps.card.record import RunRecord
+    from magpie_steps.effort import Effort
+    from magpie_steps.repository import write_repository
+    from magpie_steps.summary import summarise
+
+    rows = [row(n) for n in range(20)]
+    record = RunRecord("Trees", "m", {"seed": 0}, "<user>", Effort(1.0))
+    write_repository(own, rows, summarise(rows), record)
+    card = (own / "README.md").read_text(encoding="utf-8")
+    report(str(own), own, coverage=False)
+    assert (own / "README.md").read_text(encoding="utf-8") == card

@@ -186,3 +186,33 @@ def test_what_cannot_be_read_is_told(tmp_path):
 def test_shortened_texts_are_one_line():
     assert shortened(" a\n\n b\t c ") == "a b c"
     assert shortened("a " * 5000) == ("a " * 100)[:SHOWN_CHARACTERS] + "…"
+
+
+def test_examples_show_no_personal_data(tmp_path):
+    asked = f"{PROMPT} Mail jane.roe@acme.com or call (415) 867-5309 and user@example.com"
+    spaced = f"{' ' * 1990}{asked}"
+    path = dataset(tmp_path / "a.parquet", [asked, spaced])
+    (found,) = contamination(
+        [path], [], evaluation=[prompts(tmp_path / "exam.jsonl", [asked])]
+    ).sets
+    assert len(found.examples) == 2
+    for example in found.examples:
+        for text in (example.instruction, example.prompt):
+            assert text.startswith(PROMPT)
+            assert "ja…om" in text
+            assert "(4…09" in text
+            assert "user@example.com" in text
+            assert not any(secret in text for secret in ("jane.roe", "acme", "867"))
+
+
+def test_personal_data_are_looked_for_in_every_response(tmp_path):
+    columns = {
+        "instruction": ["Hi?", "Ho?", None],
+        "keep": [True] * 3,
+        "drop_reason": [""] * 3,
+        "responses": [["Yes.", "Ask eve@acme.io", "or bob@acme.com"], [], None],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    (email,) = contamination([tmp_path / "a.parquet"], []).personal_data
+    assert (email.instructions, email.responses) == (0, 1)
+    assert email.examples == ("e…o", "bo…om")

@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import pytest
-from reported_rows import HOSTILE, row, write_rows
+from reported_rows import HOSTILE, pair_row, row, write_rows
 
 from magpie_steps.report import figures, theme
 from magpie_steps.report.binning import Histogram
@@ -16,7 +16,7 @@ from magpie_steps.report.verbs import Verb
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    rows = [row(number, turns=1 + number % 3) for number in range(100)]
+    rows = [{**row(n), **pair_row(n), "turns": 1 + n % 3} for n in range(100)]
     statistics = statistics_of("ours", write_rows(tmp_path_factory.mktemp("rows"), rows))
     return replace(
         statistics,

@@ -8,7 +8,7 @@ import pytest
 from reported_rows import HOSTILE, row, write_rows
 
 from magpie_steps.report import sections, theme
-from magpie_steps.report.charts import charts_of
+from magpie_steps.report.charts import NAMES, charts_of
 from magpie_steps.report.contamination import Contamination, Near, PersonalData, SetOverlap
 from magpie_steps.report.contamination import Example as Overlap
 from magpie_steps.report.costs import Cost
@@ -51,6 +51,12 @@ def page_of(folder: Path, texts: list[str]) -> Path:
         row(
             n,
             turns=1 + n % 3,
+            responses=[texts[n % len(texts)], texts[(n + 1) % len(texts)]],
+            responses_tokens=[1, 2],
+            responses_rewards=[0.5, -0.5],
+            chosen_score=0.5 + n,
+            rejected_score=-0.5,
+            score_margin=1.0 + n,
             instruction=texts[n % len(texts)],
             response=texts[(n + 1) % len(texts)],
             language=texts[n % len(texts)][:60],
@@ -155,7 +161,7 @@ def test_a_page_is_readable_and_quiet(browser, pages, name, width, scheme):
         ink = page.evaluate("getComputedStyle(document.body).color")
         assert contrast(ink, paper) >= 7
         figures = page.evaluate(SIZES)
-        assert len(figures) == 15
+        assert len(figures) == len(NAMES)
         for figure in figures:
             assert figure["width"] >= min(280, width - 50), figure["name"]
             assert figure["height"] >= 100
@@ -212,5 +218,5 @@ def test_figures_are_named_for_those_who_do_not_see_them(browser, pages):
         )
         captions = opened.page.locator("figure > figcaption").count()
         tables = opened.page.locator("figure details table").count()
-    assert len(names) == len(set(names)) == captions == tables == 15
+    assert len(names) == len(set(names)) == captions == tables == len(NAMES)
     assert all(name.endswith(".") for name in names)

@@ -9,7 +9,7 @@ import pytest
 import reported_rows
 from hypothesis import given
 from hypothesis import strategies as st
-from reported_rows import row, write_rows, write_table
+from reported_rows import pair_row, row, write_rows, write_table
 
 from magpie_steps.labels import Category, Difficulty
 from magpie_steps.report import binning, counting, tallies
@@ -434,3 +434,119 @@ def test_only_needed_columns_are_read(tmp_path, monkeypatch):
         patch.setattr(pq.ParquetFile, "iter_batches", listening)
         statistics_of("x", write_table(tmp_path, table))
     assert asked == [["instruction", "response"]]
+
+
+# Several responses
+
+
+PAIRS = [pair_row(number) for number in range(120)]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return statistics_of("pairs", write_rows(tmp_path_factory.mktemp("pairs"), PAIRS))
+
+
+def of_all(rows, name, value=float):
+    return np.array([value(each) for row_ in rows for each in row_[name]])
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value"),
+    [
+        ("responses_tokens", "responses_tokens", float),
+        ("responses_characters", "responses", len),
+        ("responses_rewards", "responses_rewards", float),
+    ],
+)
+def test_of_several_responses_every_one_is_counted(pairs, name, column, value):
+    kept = [each for each in PAIRS if each["keep"]]
+    for group, rows in ((pairs.all, PAIRS), (pairs.kept, kept)):
+        values = of_all(rows, column, value)
+        finite = values[np.isfinite(values)]
+        numbers = group.numbers[name]
+        assert (numbers.given, numbers.not_given) == (len(finite), len(values) - len(finite))
+        assert numbers.mean == pytest.approx(finite.mean())
+        assert numbers.deviation == pytest.approx(finite.std())
+        assert (numbers.least, numbers.most) == (finite.min(), finite.max())
+        assert group.quantiles[name] == pytest.approx(
+            np.quantile(finite, (0.05, 0.25, 0.5, 0.75, 0.95))
+        )
+        assert sum(group.histograms[name].counts) == len(finite)
+
+
+@pytest.mark.parametrize("name", ["chosen_score", "rejected_score", "score_margin"])
+def test_a_pairs_scores_are_numbers_of_the_row(pairs, name):
+    values = np.array([each[name] for each in PAIRS])
+    assert pairs.all.numbers[name].given == len(PAIRS)
+    assert pairs.all.numbers[name].mean == pytest.approx(values.mean())
+
+
+def test_both_scores_of_pairs_share_their_edges(pairs):
+    chosen, rejected = (pairs.all.histograms[f"{n}_score"] for n in ("chosen", "rejected"))
+    assert chosen.edges == rejected.edges
+
+
+def test_how_many_responses_rows_have_is_told(pairs, found, tmp_path):
+    assert pairs.a_row == "4 to 5 a row"
+    assert found.a_row == ""
+    even = statistics_of("x", write_rows(tmp_path, PAIRS[::2]))
+    assert even.a_row == "4 a row"
+    assert even.all.numbers["responses"].total == 4 * len(PAIRS[::2])
+
+
+def test_recorded_tokens_count_without_a_single_response(pairs, tmp_path):
+    assert pairs.tokens_recorded
+    assert pairs.all.numbers["instruction_tokens"].mean == np.mean(
+        [each["instruction_tokens"] for each in PAIRS]
+    )
+    rows = [{n: v for n, v in each.items() if n != "responses_tokens"} for each in PAIRS]
+    without = statistics_of("x", write_rows(tmp_path, rows))
+    assert not without.tokens_recorded
+    about = [math.ceil(len(text) / 4) for text in of_all(rows, "responses", str)]
+    assert without.all.numbers["responses_tokens"].mean == pytest.approx(np.mean(about))
+
+
+def test_a_row_to_show_has_its_first_response_and_their_number(pairs):
+    shown = {example.instruction: example for example in pairs.examples}
+    for each in PAIRS:
+        if each["keep"]:
+            example = shown[each["instruction"]]
+            assert example.response == each["responses"][0]
+            assert example.sampled == len(each["responses"])
+
+
+def test_which_responses_are_sampled_does_not_depend_on_the_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(counting, "NUMBERS_SAMPLE", 50)
+    small, large = (
+        statistics_of("x", write_rows(tmp_path / str(group), PAIRS, group)) for group in (7, 1000)
+    )
+    assert small.all.histograms == large.all.histograms
+    assert sum(small.all.histograms["responses_tokens"].counts) == 50
+    assert small.all.numbers["responses_tokens"].given == sum(len(e["responses"]) for e in PAIRS)
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        pa.array([None, [], [None], ["", None]], pa.list_(pa.string())),
+        pa.array(["a", "b", "c", "d"]),
+        pa.array([[1], [2, 3], [], None]),
+        pa.nulls(4),
+        pa.array([[{"a": 1}], [], [], []]),
+    ],
+)
+def test_lists_of_something_else_are_no_responses(tmp_path, lists):
+    found = table_of(
+        tmp_path,
+        instruction=["a", "b", "c", "d"],
+        keep=[True] * 4,
+        drop_reason=[""] * 4,
+        responses=lists,
+        responses_tokens=pa.array(["x"] * 4),
+        responses_rewards=pa.array([[float("nan"), 1e300], None, [None], []]),
+        score_margin=pa.array(["x"] * 4),
+    )
+    assert found.a_row == ""
+    for name in ("responses_characters", "responses_tokens", "responses_rewards", "score_margin"):
+        assert found.all.number(name).given == 0, name

@@ -26,6 +26,9 @@ from magpie_steps.engines.server import HOST, PORT
 from magpie_steps.engines.transformers import TransformersEngine
 from magpie_steps.running import PipelineRunError
 
+WORKER = "PYTEST_XDIST_WORKER"
+"""The variable that tells the processes apart that run tests at once."""
+
 SCRIPT = Path(__file__).with_name("completions_server.py")
 MODEL = str(model_path("tiny-instruct"))
 
@@ -55,11 +58,12 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def servers() -> list[psutil.Process]:
-    """The tests' servers that are alive."""
+    """The servers of this process's tests that are alive; others may run tests beside it."""
     found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        line = process.info["cmdline"] or []
-        if str(SCRIPT) in line and process.info["status"] != psutil.STATUS_ZOMBIE:
+    for process in psutil.process_iter(["cmdline", "status", "environ"]):
+        line, environment = process.info["cmdline"] or [], process.info["environ"] or {}
+        ours = environment.get(WORKER) == os.environ.get(WORKER)
+        if str(SCRIPT) in line and ours and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
 

@@ -1,6 +1,8 @@
 """How rows become files: split as they should be, whole or not there at all."""
 
+import os
 from contextlib import ExitStack
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -125,6 +127,20 @@ def test_a_row_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path, b
     row = {"number": bad, "text": ""} if bad == "text" else {"number": 1, "text": bad}
     with pytest.raises(ValueError, match=r".+"):
         write(tmp_path / "data", row)
+    assert files(tmp_path) == []
+
+
+def test_a_tilde_is_a_letter_like_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    write(Path("~") / "data", *rows(3))
+    assert numbers(tmp_path / "~" / "data") == [0, 1, 2]
+    assert files(tmp_path) == ["~"]
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"the path '.*x\\udcff' is not UTF-8"):
+        write(tmp_path / os.fsdecode(b"x\xff"), *rows(3))
     assert files(tmp_path) == []
 
 

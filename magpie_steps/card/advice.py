@@ -1,9 +1,9 @@
 """What should everyone know who trains on such a dataset?"""
 
 OVERLAP = """\
-The configurations are views of the same rows: all but `default` repeat what it holds, so train on
-one of them. A larger dataset of the same model, settings and seed begins with the rows of a smaller
-one, and any two Magpie datasets of one model draw from the same distribution and share
+Whatever configuration this card lists beside `default` is made from the rows of `default`, so train
+on one of them only. A larger dataset of the same model, settings and seed begins with the rows of a
+smaller one, and any two Magpie datasets of one model draw from the same distribution and share
 near-duplicates: compare them before mixing, with `magpie-steps report DATASET --compare OTHER`."""
 
 LIMITATIONS = """\

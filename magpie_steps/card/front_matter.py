@@ -79,11 +79,10 @@ def size_category(rows: int) -> str:
 
 
 def _license_fields(record: RunRecord) -> dict[str, str]:
-    if record.license:
-        return {"license": record.license}
     found = licence_of_models(record)
-    if found.id != "other":
-        return {"license": found.id}
+    asked = record.license or found.id
+    if asked != "other" or found.id != "other":
+        return {"license": asked}
     link = {"license_link": found.link} if found.link else {}
     return {"license": found.id, "license_name": found.name, **link}
 

@@ -92,29 +92,41 @@ def _hash(text: str) -> str:
 
 def _settings(settings: Mapping[str, Any]) -> Iterator[str]:
     """Yield tables of the settings: the single ones, then each way to sample by its name."""
-    ways = {name: value for name, value in settings.items() if _is_ways(value)}
-    single = dict(_flat({name: v for name, v in settings.items() if name not in ways}))
-    yield table(["setting", "value"], [[plain(n), code(v)] for n, v in single.items()])
-    for name, value in ways.items():
-        columns = list(next(iter(value.values())))
-        lines = [[plain(key), *(code(way[c]) for c in columns)] for key, way in value.items()]
-        yield table([plain(name), *map(plain, columns)], lines, numbers=True)
+    found = list(_flat(settings))
+    single = [[plain(": ".join(path)), code(v)] for path, v in found if not _is_ways(v)]
+    yield table(["setting", "value"], single)
+    for path, value in found:
+        if _is_ways(value):
+            columns = list(next(iter(value.values())))
+            lines = [[plain(key), *(code(way[c]) for c in columns)] for key, way in value.items()]
+            yield table([plain(".".join(path)), *map(plain, columns)], lines, numbers=True)
 
 
 def _is_ways(value: Any) -> bool:
-    """Return whether a setting holds several settings of the same names, by a key for each."""
+    """Return whether a setting holds single settings of the same names, by a key for each."""
     if not isinstance(value, Mapping) or not value:
         return False
-    kinds = {tuple(way) if isinstance(way, Mapping) else None for way in value.values()}
+    kinds = {frozenset(way) if _is_flat(way) else None for way in value.values()}
     return len(kinds) == 1 and None not in kinds
 
 
-def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def _is_flat(value: Any) -> bool:
+    """Return whether a setting holds settings and each of them is a single one."""
+    if not isinstance(value, Mapping) or not value:
+        return False
+    return not any(isinstance(inner, Mapping) for inner in value.values())
+
+
+def _flat(
+    settings: Mapping[str, Any], before: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield single settings and ways to sample, each with the names that lead to it."""
     for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{before}{name}: ")
+        path = (*before, name)
+        if isinstance(value, Mapping) and value and not _is_ways(value):
+            yield from _flat(value, path)
         else:
-            yield f"{before}{name}", value
+            yield path, value
 
 
 def _system_prompts(summary: Summary, record: RunRecord) -> str:

@@ -37,6 +37,12 @@ def with_section(card: str, title: str, text: str, before: str) -> str:
     return "\n".join([*lines[:place], *gap, *section, *lines[place:]]).rstrip("\n") + "\n"
 
 
+def section(card: str, title: str) -> str:
+    """Return what a card's section of this title says, "" if it has none."""
+    lines = card.split("\n")
+    return "\n".join(lines[_start(lines, title) + 1 : _end(lines, title)]).strip()
+
+
 def _start(lines: Sequence[str], title: str) -> int:
     """Return the line of a section's heading, the number of lines if there is none."""
     return next((at for at, found in _headings(lines) if found == title), len(lines))

@@ -1,32 +1,54 @@
-"""What does a card take from the card of the dataset that its rows are from?"""
+"""What does the card in a dataset's folder say?"""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from magpie_steps.card.revision import section
 from magpie_steps.markup import one_line
 
-FROM_SOURCE = ("license", "license_name", "license_link", "language")
-"""The fields of the front matter that hold for a part of the rows as well."""
+LICENCE = "Licence"
+"""The title of the section that says what the licence asks for."""
 
 
-def source_fields(place: Path) -> dict[str, Any]:
-    """Return the fields of the card in a dataset's folder that are taken over, {} without a card.
+@dataclass(frozen=True, slots=True)
+class SourceCard:
+    """The card of a dataset that rows are read from.
+
+    Attributes:
+        fields: Its front matter, {} without one.
+        licence: What it says about the licence, in Markdown; "" for nothing.
+    """
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
+
+
+def read_card(place: Path) -> SourceCard:
+    """Return the card in a dataset's folder; one that says nothing if there is none.
+
+    Args:
+        place: The folder; a file has no card.
 
     Raises:
-        ValueError: If its front matter is no YAML.
+        OSError: If the card cannot be read.
+        ValueError: If its text is not UTF-8 or its front matter is no YAML.
     """
-    from huggingface_hub.repocard import metadata_load  # slow
-
     path = place / "README.md"
     if not path.is_file():
-        return {}
+        return SourceCard()
+    from huggingface_hub.repocard import metadata_load  # slow
+
     try:
-        found = metadata_load(path) or {}
-    except (ValueError, yaml.YAMLError) as error:
+        fields = metadata_load(path) or {}
+        return SourceCard(fields, section(path.read_text(encoding="utf-8-sig"), LICENCE))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error}; correct it or move it away") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(
-            f"the front matter of {path} is not valid YAML, so the licence there cannot be read:"
-            f" {one_line(str(error))}; correct it or move the file away"
+            f"the front matter of {path} is not valid YAML: {one_line(str(error))}; correct it or"
+            " move the file away"
         ) from None
-    return {name: found[name] for name in FROM_SOURCE if name in found}

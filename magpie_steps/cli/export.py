@@ -1,9 +1,9 @@
 """How is a dataset written in a published schema from a shell?"""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from magpie_steps.cli.paths import expanded, path
 from magpie_steps.cli.speech import fail, say
 from magpie_steps.summary import table
 
@@ -16,10 +16,10 @@ def add_export(commands: Any) -> None:
         description="Write the kept rows of a run in the schema of the Magpie-Align or the Magpie"
         " Ultra datasets.",
     )
-    parser.add_argument("dataset", metavar="DATASET", help="a run's output folder")
+    parser.add_argument("dataset", metavar="DATASET", type=expanded, help="a run's output folder")
     parser.add_argument("--schema", required=True, help="magpie-align or magpie-ultra")
     parser.add_argument(
-        "--output-dir", type=Path, help="default: the dataset's name and the schema's, joined"
+        "--output-dir", type=path, help="default: the dataset's name and the schema's, joined"
     )
     parser.add_argument("--all", action="store_true", help="write the removed rows too")
     parser.set_defaults(run=_export)

@@ -2,9 +2,9 @@
 
 import argparse
 import textwrap
-from pathlib import Path
 from typing import Any
 
+from magpie_steps.cli.paths import expanded, path
 from magpie_steps.cli.speech import fail, say
 from magpie_steps.recipe_files import recipe_given
 from magpie_steps.recipes import RECIPES, Recipe
@@ -23,11 +23,12 @@ def add_filter(commands: Any) -> None:
         "dataset",
         metavar="DATASET",
         nargs="?",
+        type=expanded,
         help="a parquet file, a folder of them, or a dataset's id on the Hub",
     )
-    parser.add_argument("--recipe", help="a recipe's name or a YAML file")
+    parser.add_argument("--recipe", type=expanded, help="a recipe's name or a YAML file")
     parser.add_argument(
-        "--output-dir", type=Path, help="default: the dataset's name and the recipe's, joined"
+        "--output-dir", type=path, help="default: the dataset's name and the recipe's, joined"
     )
     parser.add_argument(
         "--longest", type=int, help="how many of the longest responses to keep (default: recipe's)"

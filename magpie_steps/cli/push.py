@@ -1,9 +1,9 @@
 """How does a dataset get to the Hub from a shell?"""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from magpie_steps.cli.paths import path
 from magpie_steps.cli.speech import fail, say
 
 
@@ -15,7 +15,7 @@ def add_push(commands: Any) -> None:
         description="Bring the output folder of a run, a filter or an export to the Hugging Face"
         " Hub, or what is there up to date. A push that ends early goes on where it stopped.",
     )
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="the dataset's folder")
+    parser.add_argument("folder", metavar="FOLDER", type=path, help="the dataset's folder")
     parser.add_argument(
         "repo_id", metavar="REPO_ID", help="OWNER/NAME, or NAME for a repository of your own"
     )

@@ -1,9 +1,9 @@
 """How is a dataset looked at from a shell?"""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from magpie_steps.cli.paths import expanded, path
 from magpie_steps.cli.speech import say
 
 
@@ -16,7 +16,7 @@ def add_report(commands: Any) -> None:
         " Magpie-Align or Magpie Ultra. A dataset is a parquet file, a folder of them, or an id on"
         " the Hub.",
     )
-    parser.add_argument("dataset", metavar="DATASET", help="the dataset")
+    parser.add_argument("dataset", metavar="DATASET", type=expanded, help="the dataset")
     for flag, metavar, text in (
         ("--compare", "OTHER", "an instruction dataset to put on the same map"),
         ("--decontaminate", "EVAL", "prompts of a benchmark, to look for among the instructions"),
@@ -25,13 +25,14 @@ def add_report(commands: Any) -> None:
         parser.add_argument(
             flag,
             metavar=metavar,
+            type=expanded,
             action="append",
             default=[],
             help=f"{text}; may be given several times",
         )
     parser.add_argument(
         "--output-dir",
-        type=Path,
+        type=path,
         help="default: a run's own folder, for other datasets report- and their name in this one",
     )
     parser.set_defaults(run=_report)

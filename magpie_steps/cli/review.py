@@ -1,9 +1,9 @@
 """How do people's verdicts come into a dataset, from a shell?"""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from magpie_steps.cli.paths import path
 from magpie_steps.cli.speech import say
 from magpie_steps.summary import table
 
@@ -18,7 +18,7 @@ def add_review(commands: Any) -> None:
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     push = verbs.add_parser("push", help="send a sample, or what is missing of it")
-    push.add_argument("folder", metavar="FOLDER", type=Path, help="a run's output folder")
+    push.add_argument("folder", metavar="FOLDER", type=path, help="a run's output folder")
     _add_server(push)
     push.add_argument("--sample", type=int, default=1000, help="rows (default: %(default)s)")
     push.add_argument(
@@ -45,7 +45,7 @@ def add_review(commands: Any) -> None:
     _add_server(status)
     status.set_defaults(run=_status)
     pull = verbs.add_parser("pull", help="write verdicts into the dataset's folder")
-    pull.add_argument("folder", metavar="FOLDER", type=Path, help="the run's output folder")
+    pull.add_argument("folder", metavar="FOLDER", type=path, help="the run's output folder")
     _add_server(pull)
     pull.set_defaults(run=_pull)
 

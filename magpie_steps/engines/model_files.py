@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distilabel.errors import DistilabelUserError
 
-from magpie_steps.embedded import MODEL_NAMES, model_path
+from magpie_steps.embedded import EMBEDDER, MODEL_NAMES, embedder_path, model_path
 from magpie_steps.engines.preflight import CONFIG_FILE, check_model
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
@@ -65,9 +65,10 @@ def find_tokenizer(
     """
     try:
         check_model(model, chat_template="")
+        folder = folder_of(model)
     except ValueError as exc:
         raise DistilabelUserError(str(exc)) from exc
-    folder = folder_of(model) or _fetch(model, revision, patterns)
+    folder = folder or _fetch(model, revision, patterns)
     if not (folder / CONFIG_FILE).is_file():
         raise DistilabelUserError(f"the model {model!r} has no {CONFIG_FILE}")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
@@ -83,6 +84,8 @@ def folder_of(model: str) -> Path | None:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
+    if model == EMBEDDER:
+        return embedder_path()
     return model_path(model) if model in MODEL_NAMES else None
 
 

@@ -7,16 +7,13 @@ exported and the counts, and the sign that a later run may replace the folder.
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from magpie_steps.card.front_matter import size_category
-from magpie_steps.card.source import source_fields
+from magpie_steps.card.derived import derived_card
+from magpie_steps.card.source import SourceCard, read_card
 from magpie_steps.export_schemas.files import Counts, export_files
 from magpie_steps.export_schemas.published import SCHEMAS, PublishedSchema
 from magpie_steps.exports import config
-from magpie_steps.markup import code, plain, table
+from magpie_steps.markup import code, plain
 from magpie_steps.repository import check_folder
 from magpie_steps.shards import write_text
 from magpie_steps.sources import beside, check_outside, located, parquet_files, shown
@@ -44,7 +41,7 @@ def export_dataset(dataset: str, schema: str, folder: Path, kept_only: bool = Tr
     place = located(dataset)
     paths = parquet_files(place)
     check_outside(paths, folder)
-    source, name = source_fields(place), shown(dataset)
+    source, name = read_card(place), shown(dataset)
     counts = export_files(paths, published, folder / "data", kept_only=kept_only)
     record = {
         "dataset": name,
@@ -73,37 +70,25 @@ def default_folder(dataset: str, schema: str) -> Path:
     return beside(dataset, schema)
 
 
-def card(dataset: str, schema: str, source: dict[str, Any], counts: Counts) -> str:
+def card(dataset: str, schema: str, source: SourceCard, counts: Counts) -> str:
     """Return the card: front matter, where the rows and the columns are from, the counts.
 
     Args:
         dataset: The dataset that was exported.
         schema: The published columns' name.
-        source: What the card takes from that dataset's.
+        source: That dataset's card.
         counts: What was exported.
     """
-    front = {
-        **source,
-        "pretty_name": f"{Path(dataset).name} in the columns of {schema}",
-        "size_categories": [size_category(counts.written)],
-        "task_categories": ["text-generation"],
-        "tags": ["synthetic", "magpie", "magpie-steps"],
-        "configs": [config("default", "data")] if counts.written else [],
-    }
-    licence = (
-        "The licence is that of the source."
-        if "license" in source
-        else "The source names no licence: look up that of the models that wrote it."
-    )
-    parts = [
-        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
-        f"# {plain(front['pretty_name'])}",
+    published = SCHEMAS[schema]
+    about = (
         f"Rows of {code(dataset)}, exported by magpie-steps with the columns and types of"
-        f" {plain(SCHEMAS[schema].used_by)}. What the source does not have is null. {licence}",
-        f"## Counts\n\n{table(['', 'rows'], _lines(counts), numbers=True)}",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _lines(counts: Counts) -> list[tuple[str, str]]:
-    return [(plain(name), value) for name, value in counts.lines()]
+        f" {plain(published.used_by)}. What the source does not have is null. {published.remark}"
+    )
+    return derived_card(
+        f"{Path(dataset).name} in the columns of {schema}",
+        [about],
+        source,
+        rows=counts.written,
+        configs=[config("default", "data")] if counts.written else [],
+        counts=counts.lines(),
+    )

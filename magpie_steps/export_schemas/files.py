@@ -11,12 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from magpie_steps import reasons
 from magpie_steps.export_schemas.published import PublishedSchema
 from magpie_steps.filtering.files import batches, schema_of_files
 from magpie_steps.filtering.origins import as_texts
 from magpie_steps.row_schemas import OURS, schema_of
 from magpie_steps.shards import ShardWriter
+
+NO_REASON = "no_reason_given"
+"""What is counted for a row that is not kept and does not say why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def _kept(batch: Any, by_reason: Counter[str]) -> Any:
         return batch
     kept = keep.fill_null(True).to_numpy(zero_copy_only=False)
     words = as_texts(batch.column("drop_reason")).filter(pa.array(~kept)).to_pylist()
-    by_reason.update(word or reasons.NO_INSTRUCTION for word in words)
+    by_reason.update(word or NO_REASON for word in words)
     return batch.filter(pa.array(kept))
 
 

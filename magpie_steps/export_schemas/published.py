@@ -23,12 +23,14 @@ class PublishedSchema:
     Attributes:
         used_by: Which datasets have them, for the card.
         columns: The columns, in their order.
+        remark: Which of our values have no place in them, for the card, in Markdown.
         later_turns_after: The column after which those of later turns stand, as ``instruction_2``;
             "" for nowhere.
     """
 
     used_by: str
     columns: tuple[Column, ...]
+    remark: str
     later_turns_after: str = ""
 
     def columns_for(self, present: Iterable[str]) -> list[Column]:
@@ -87,7 +89,10 @@ MAGPIE_ALIGN = PublishedSchema(
         Column("input_quality", TEXT, values.text, "input_quality"),
         Column("quality_explanation", TEXT, values.text, "quality_explanation"),
         Column("quality_generator", TEXT, values.text, "quality_generator"),
-        Column("llama_guard_2", TEXT, values.guard_answer, "guard_raw"),
+        Column(
+            *("llama_guard_2", TEXT, values.guard_2_answer, "guard_raw"),
+            beside=("guard_generator",),
+        ),
         Column("reward_model", TEXT, values.text, "reward_model"),
         Column("instruct_reward", NUMBER, values.number, "instruct_reward"),
         Column("min_neighbor_distance", NUMBER, values.number, "min_neighbor_distance"),
@@ -100,6 +105,8 @@ MAGPIE_ALIGN = PublishedSchema(
         Column("response_length", COUNT, values.length, "response"),
         Column("language", TEXT, values.text, "language"),
     ),
+    remark="`llama_guard_2` holds verdicts of Llama Guard 2 alone: those of another guard model,"
+    " whose codes mean other things, are left out.",
     later_turns_after="response",
 )
 """The 25 columns of the datasets' cards; conversations of several turns have more of them, as in
@@ -147,9 +154,14 @@ MAGPIE_ULTRA = PublishedSchema(
         Column("guard", TEXT, values.text, "guard_raw"),
         Column("model_name_guard", TEXT, values.text, "guard_generator"),
         Column("safe", pa.bool_(), values.is_safe, "guard_raw"),
-        Column("hazard_category", TEXT, values.hazard, "guard_raw"),
+        Column(
+            *("hazard_category", TEXT, values.guard_3_hazard, "guard_raw"),
+            beside=("guard_generator",),
+        ),
         Column("score_difference", NUMBER, values.number, "reward_difference"),
     ),
+    remark="`guard` and `safe` are what the guard model in `model_name_guard` said;"
+    " `hazard_category` holds codes of Llama Guard 3 alone: another one's mean other things.",
 )
 """The columns of the dataset's card.
 

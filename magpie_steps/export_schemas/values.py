@@ -115,9 +115,9 @@ def input_configs(batch: Any, source: str) -> Any:
     return pa.StructArray.from_arrays(list(fields.values()), list(fields), mask=pc.is_null(given))
 
 
-def guard_answer(batch: Any, source: str) -> Any:
-    """Return verdicts as Llama Guard writes them: safe, or unsafe and the categories' codes."""
-    return _translated(_texts(batch, source), _guard_answer, TEXT)
+def guard_2_answer(batch: Any, source: str) -> Any:
+    """Return Llama Guard 2's verdicts as it writes them: safe, or unsafe and categories' codes."""
+    return _translated(_texts_of_guard(batch, source, 2), _guard_answer, TEXT)
 
 
 def is_safe(batch: Any, source: str) -> Any:
@@ -125,9 +125,9 @@ def is_safe(batch: Any, source: str) -> Any:
     return _translated(_texts(batch, source), _is_safe, pa.bool_())
 
 
-def hazard(batch: Any, source: str) -> Any:
-    """Return the code of the first category that an unsafe row falls into."""
-    return _translated(_texts(batch, source), _hazard, TEXT)
+def guard_3_hazard(batch: Any, source: str) -> Any:
+    """Return the code of Llama Guard 3's first category that an unsafe row falls into."""
+    return _translated(_texts_of_guard(batch, source, 3), _hazard, TEXT)
 
 
 def guard_metadata(batch: Any, source: str) -> Any:
@@ -168,6 +168,13 @@ def _texts(batch: Any, source: str) -> Any:
     if texts.null_count > column.null_count:
         raise pa.ArrowTypeError(f"it holds {column.type}, not texts")
     return texts
+
+
+def _texts_of_guard(batch: Any, source: str, release: int) -> Any:
+    """Return texts, but only those that a release of Llama Guard wrote: its codes are its own."""
+    name = rf"(?i)(^|/)(meta-)?llama-guard-{release}(-[^/]*)?/*$"
+    own = pc.match_substring_regex(_texts(batch, "guard_generator"), name)
+    return pc.if_else(own, _texts(batch, source), None)
 
 
 def _numbers(batch: Any, source: str) -> Any:

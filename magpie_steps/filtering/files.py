@@ -7,6 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from magpie_steps.shards import check_name
+
 BATCH_BYTES = 32 * 2**20
 """About how large a batch of rows is in memory."""
 
@@ -21,7 +23,8 @@ def schema_of_files(paths: Sequence[Path]) -> Any:
     """Return the `pyarrow.Schema` that all the files have.
 
     Raises:
-        ValueError: If a file is no parquet file, or has other columns than the first.
+        ValueError: If a file is no parquet file, has other columns than the first, or a name that
+            is not UTF-8.
     """
     schemas = [_schema(path) for path in paths]
     for path, schema in zip(paths, schemas, strict=True):
@@ -43,14 +46,15 @@ def batches(paths: Sequence[Path], names: Sequence[str] | None = None) -> Iterat
         names: The columns to read, None for all.
     """
     for path in paths:
-        with pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
+        with pq.ParquetFile(path.absolute(), buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
             size = _batch_rows(file.metadata, names)
             yield from file.iter_batches(batch_size=size, columns=names)
 
 
 def _schema(path: Path) -> Any:
+    check_name(path)
     try:
-        return pq.read_schema(path)
+        return pq.read_schema(path.absolute())  # of a relative path's ~ Arrow would make a home
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is no parquet file: {error}") from None
 

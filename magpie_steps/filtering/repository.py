@@ -8,13 +8,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from magpie_steps.card.front_matter import size_category
-from magpie_steps.card.source import source_fields
+from magpie_steps.card.derived import derived_card
+from magpie_steps.card.source import SourceCard, read_card
 from magpie_steps.exports import SIDES, config, sides_with_rows
 from magpie_steps.filtering import filter_files
-from magpie_steps.markup import code, one_line, plain, table, visible
+from magpie_steps.markup import code, plain
 from magpie_steps.recipes import Recipe
 from magpie_steps.repository import check_folder
 from magpie_steps.selection import Counts
@@ -42,7 +40,7 @@ def filter_dataset(dataset: str, recipe: Recipe, folder: Path) -> Counts:
     place = located(dataset)
     paths = parquet_files(place)
     check_outside(paths, folder)
-    source, name = source_fields(place), shown(dataset)
+    source, name = read_card(place), shown(dataset)
     counts = filter_files(paths, recipe, folder)
     record = {"dataset": name, "recipe": recipe.as_dict(), "counts": counts.as_dict()}
     write_text(folder / SIGN, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
@@ -55,36 +53,31 @@ def default_folder(dataset: str, recipe: Recipe) -> Path:
     return beside(dataset, recipe.name)
 
 
-def card(dataset: str, recipe: Recipe, counts: Counts, source: dict[str, Any]) -> str:
+def card(dataset: str, recipe: Recipe, counts: Counts, source: SourceCard) -> str:
     """Return the dataset card: front matter, the recipe, what it kept and removed.
 
     Args:
         dataset: The dataset that was filtered, as it is called.
         recipe: The recipe.
         counts: What it did.
-        source: What the card takes from that dataset's.
+        source: That dataset's card.
     """
-    sides = sides_with_rows(counts.kept, counts.read - counts.kept)
-    title = one_line(f"{dataset} filtered by {recipe.name}")
-    front = {
-        **source,
-        "pretty_name": visible(title),
-        "size_categories": [size_category(counts.read)],
-        "task_categories": ["text-generation"],
-        "tags": ["magpie", "magpie-steps"],
-        "configs": [_config(side) for side in sides],
-    }
     published = f"Source: {plain(recipe.source)}." if recipe.source else ""
     parts = [
-        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
-        f"# {plain(title)}",
         f"The rows of {code(dataset)} that the recipe {code(recipe.name)} of magpie-steps keeps,"
         " and in the configuration `removed` all others, each with its `drop_reason`.",
         " ".join(filter(None, (plain(recipe.description), published))),
         f"## Recipe\n\n{_numbered(recipe.demands())}",
-        f"## Counts\n\n{table(['', 'rows'], _escaped(counts.lines()), numbers=True)}",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    sides = sides_with_rows(counts.kept, counts.read - counts.kept)
+    return derived_card(
+        f"{dataset} filtered by {recipe.name}",
+        parts,
+        source,
+        rows=counts.read,
+        configs=[_config(side) for side in sides],
+        counts=counts.lines(),
+    )
 
 
 def _config(side: str) -> dict[str, Any]:
@@ -94,7 +87,3 @@ def _config(side: str) -> dict[str, Any]:
 
 def _numbered(lines: list[str]) -> str:
     return "\n".join(f"{number}. {plain(line)}" for number, line in enumerate(lines, 1))
-
-
-def _escaped(lines: list[tuple[str, str]]) -> list[list[str]]:
-    return [[plain(name.strip()), plain(value)] for name, value in lines]

@@ -5,6 +5,7 @@ here: flags, checks before anything is slow, one work folder per run that a seco
 the output folder, the summary and the exit code.
 """
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -166,9 +167,8 @@ class Job:
         try:
             push(run.output_dir, run.hub_repo_id, public=run.public, say=print)
         except (OSError, PublishError, ValueError) as error:
-            public = " --public" if run.public else ""
-            again = f"magpie-steps push {run.output_dir} {run.hub_repo_id}{public}"
-            return self._fail(f"{error}; nothing is lost: `{again}` goes on", code=1)
+            public = ["--public"] if run.public else []
+            return self._fail_for_now(error, "push", run.output_dir, run.hub_repo_id, *public)
         return 0
 
     def _send_to_review(self, run: Run) -> int:
@@ -178,11 +178,16 @@ class Job:
         try:
             pushed = push(run.output_dir, run.argilla_dataset, run.argilla_sample, say=print)
         except (OSError, ValueError) as error:
-            again = f"magpie-steps review push {run.output_dir} {run.argilla_dataset}"
-            sample = f" --sample {run.argilla_sample}"
-            return self._fail(f"{error}; nothing is lost: `{again}{sample}` goes on", code=1)
+            sample = ["--sample", run.argilla_sample]
+            target = [run.output_dir, run.argilla_dataset, *sample]
+            return self._fail_for_now(error, "review", "push", *target)
         print(pushed.url)
         return 0
+
+    def _fail_for_now(self, error: Exception, *command: object) -> int:
+        """Say what did not work at the end of a run and which command does it later."""
+        again = shlex.join(["magpie-steps", *map(str, command)])
+        return self._fail(f"{error}; nothing is lost: `{again}` goes on", code=1)
 
     def _fail(self, reason: object, *, code: int) -> int:
         """Say in one line why it does not work; return the exit code."""
@@ -192,16 +197,23 @@ class Job:
 
 def conversation_job(name: str, settings: Mapping[str, Any]) -> Job:
     """Return the job of a dataset that one `ConversationGenerator` writes with these settings."""
-    return Job(name=name, build=partial(_build_conversations, name, settings), settings=settings)
+    several = settings.get("n_turns", 1) > 1
+    return Job(
+        name=name,
+        build=partial(_build_conversations, name, settings),
+        settings=settings,
+        exports=("sft", "multi_turn") if several else ("sft",),
+    )
 
 
 def _build_conversations(name: str, settings: Mapping[str, Any], run: Run) -> "Pipeline":
     from distilabel.pipeline import Pipeline  # slow: a wrong flag should be told at once
 
     with Pipeline(name=name) as pipeline:
-        magpie_steps.ConversationGenerator(
+        conversations = magpie_steps.ConversationGenerator(
             llm=run.engine(), num_rows=run.num_rows, seed=run.seed, **settings
         )
+        conversations >> magpie_steps.LanguageTagger()
     return pipeline
 
 

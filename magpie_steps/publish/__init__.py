@@ -1,7 +1,8 @@
 """How does a dataset repository on disk get to the Hub?
 
-Whatever is cut short, a reader of the Hub never meets half a dataset: contents are sent first, then
-one commit puts them in their places, deletes what is gone and brings the card.
+Contents are sent first, then one commit puts them in their places, deletes what is gone and brings
+the card: whatever is cut short, a reader of the Hub never meets half a dataset. Only above
+`CHANGES_PER_COMMIT` changes there are several commits, the card in the last.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from magpie_steps.publish.plan import (
     check_replaceable,
     commits,
     read_dataset,
+    read_text,
 )
 from magpie_steps.publish.repository import Repository, State
 
@@ -84,13 +86,14 @@ def push(
     from huggingface_hub import HfApi
 
     dataset = read_dataset(folder)
+    card = read_text(folder / CARD)
     check_id(repo_id)
     api = HfApi(token=token_given(token))
     check_reachable(api.endpoint)
     ask = Patience(api.endpoint, api.token, say, pause_seconds)
     with open_client():
         repository = Repository(full_id(repo_id, ask(api.whoami)), api, ask)
-        repository.check_card((folder / CARD).read_text(encoding="utf-8"))
+        repository.check_card(card)
         repository.make(public)
         return ask(_Push(dataset, repository, public, replace, say))
 

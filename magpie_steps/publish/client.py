@@ -34,6 +34,20 @@ def check_reachable(endpoint: str) -> None:
 
     if is_offline_mode():
         raise ValueError("HF_HUB_OFFLINE is set, so nothing is pushed; unset it to push")
+    check_address(endpoint)
+
+
+def check_address(endpoint: str) -> None:
+    """Check that the Hub's address is one, which may be shown.
+
+    Raises:
+        ValueError: If it is none, or tells a name or a password.
+    """
+    if "@" in endpoint:
+        raise ValueError(
+            "HF_ENDPOINT has a name or a password in it, which errors would show; set it to the"
+            " address alone and HF_TOKEN to the token"
+        )
     if not endpoint.startswith(("http://", "https://")):
         raise ValueError(
             f"HF_ENDPOINT is {endpoint!r}, which is no address; set it to one such as"

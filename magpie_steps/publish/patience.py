@@ -51,9 +51,9 @@ class Patience:
             number += 1
             try:
                 return call()
-            except PublishError:
-                raise
-            except _failures() as error:
+            except Exception as error:
+                if not is_failure(error):
+                    raise
                 if not passes(error) or number == TRIES:
                     raise PublishError(self._reason(error, number)) from None
                 self._wait(error, number)
@@ -97,12 +97,20 @@ class Patience:
         return f"{self.endpoint} {f'answers {status}' if status else 'fails'}: {line[:300]}"
 
 
+def is_failure(error: BaseException) -> bool:
+    """Return whether an error is a request's; uploads, of Xet too, end with a `RuntimeError`."""
+    from huggingface_hub.errors import HTTPError  # of the library that huggingface_hub asks with
+
+    kinds = (HTTPError, JSONDecodeError, ConnectionError, TimeoutError)
+    return type(error) is RuntimeError or isinstance(error, kinds)
+
+
 def passes(error: BaseException) -> bool:
     """Return whether the same request may succeed later."""
     status = status_of(error)
     if status:
         return is_busy(status)
-    return isinstance(_telling(error), _failures())
+    return is_failure(_telling(error))
 
 
 def status_of(error: BaseException) -> int:
@@ -131,13 +139,6 @@ def asked_seconds(headers: Mapping[str, str], now: datetime) -> float:
         return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())
     except ValueError:
         return 0.0
-
-
-def _failures() -> tuple[type[BaseException], ...]:
-    """Return what a request can fail with; uploads fail with a `RuntimeError`, of Xet or others."""
-    from huggingface_hub.errors import HTTPError  # of the library that huggingface_hub asks with
-
-    return (HTTPError, JSONDecodeError, ConnectionError, TimeoutError, RuntimeError)
 
 
 def _telling(error: BaseException) -> BaseException:

@@ -102,6 +102,19 @@ def read_dataset(folder: Path) -> Dataset:
     return Dataset(folder, dict(_sizes(folder)), sign, own)
 
 
+def read_text(path: Path) -> str:
+    """Return a file's text.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error}; write it again") from None
+
+
 def identity(sign: str, text: str) -> dict[str, str]:
     """Return what tells one dataset from another, each value as JSON.
 

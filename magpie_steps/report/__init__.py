@@ -1,6 +1,7 @@
 """What is a Magpie dataset like? The paper's analysis as a page and as figures.
 
-The folder gets ``report.html``, which needs nothing else, and ``figures/`` with PNGs for a card.
+The folder gets ``report.html``, which needs nothing else, and ``figures/`` with PNGs for a card. If
+it is the run's own, its card is told as well.
 """
 
 import os
@@ -19,10 +20,11 @@ from magpie_steps.report.costs import Cost, read_cost, record_of
 from magpie_steps.report.counting import TEXT_CHARACTERS, statistics_of
 from magpie_steps.report.page import render
 from magpie_steps.report.sections import Findings
+from magpie_steps.report.telling import is_told, tell_card
 from magpie_steps.shards import write_text
 from magpie_steps.sources import located, parquet_files
 
-__all__ = ["default_folder", "figure_names", "report"]
+__all__ = ["default_folder", "figure_names", "report", "tell_card"]
 
 
 def report(
@@ -36,6 +38,9 @@ def report(
     say: Callable[[str], object] = lambda line: None,
 ) -> Findings:
     """Write the report of a dataset, in place of an earlier one, and return what it tells.
+
+    Where the folder is the output of the run that made the dataset, the card there is brought up to
+    date too, so that both say the same when they are pushed.
 
     Args:
         dataset: A parquet file, a folder of them such as a run's output, or an id on the Hub.
@@ -73,6 +78,8 @@ def report(
     _write_figures(output / "figures", pictures)
     inline = {name: theme.svg(each, name, drawn[name].alt) for name, each in pictures.items()}
     write_text(output / "report.html", render(findings, inline))
+    if is_told(output, paths):
+        tell_card(output, findings)
     return findings
 
 

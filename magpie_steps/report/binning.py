@@ -21,7 +21,7 @@ FIXED: Mapping[str, tuple[float, ...]] = {
 
 _COUNTED_FROM_ZERO = frozenset(
     f"{text}_{unit}"
-    for text in ("instruction", "response", "turn")
+    for text in ("instruction", "response", "responses", "turn")
     for unit in ("characters", "tokens")
 )
 
@@ -46,7 +46,8 @@ def edges_for(name: str, values: Floats) -> tuple[float, ...]:
     middle 99 %, so that a few extreme values do not squeeze the others into one bar.
 
     Args:
-        name: What the values are, a name in `magpie_steps.report.readings.NUMBERS`.
+        name: What the values are, a name in `NUMBERS` or `SEVERAL` of
+            `magpie_steps.report.readings`.
         values: The values, finite ones only.
     """
     if name in FIXED:

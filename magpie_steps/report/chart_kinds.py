@@ -93,8 +93,9 @@ def histogram_chart(
     marks: Sequence[Mark] = (),
     *,
     as_columns: bool = False,
+    counted: str = "rows",
 ) -> Iterator[Chart]:
-    """Yield the histogram of a column of numbers, if it has any."""
+    """Yield the histogram of a column of numbers, if it has any; `counted` is what has one each."""
     found = statistics.all.histograms.get(column)
     if found is None or not any(found.counts):
         return
@@ -106,13 +107,13 @@ def histogram_chart(
         name,
         f"{title}: mean {number_text(numbers.mean)},"
         f" median {number_text(statistics.all.median(column))}"
-        f" over {numbers.given:,} rows{_without(numbers.not_given)}{_beyond(found, numbers)}"
-        f"{of_sample(statistics)}.",
-        said(title, *_middle(statistics.all, column)),
-        Table(title, (unit, "rows"), lines),
+        f" over {numbers.given:,} {counted}{_without(numbers.not_given)}{_beyond(found, numbers)}"
+        f"{of_sample(statistics) if counted == 'rows' else _of_sample(found, numbers, counted)}.",
+        said(title, *_middle(statistics.all, column, counted)),
+        Table(title, (unit, counted), lines),
         (lambda: figures.columns(title, unit, *_cut([line[0] for line in lines], parts)))
         if as_columns
-        else (lambda: figures.stacked(title, unit, found.edges, parts, marks)),
+        else (lambda: figures.stacked(title, unit, found.edges, parts, marks, counted)),
     )
 
 
@@ -162,9 +163,9 @@ def _numbers(low: float, high: float, *, last: bool) -> str:
     return f"{low:g} or more" if last else f"{low:g} to {high:g}"
 
 
-def _middle(group: Group, column: str) -> tuple[list[str], list[str]]:
+def _middle(group: Group, column: str, counted: str) -> tuple[list[str], list[str]]:
     """Return where the middle of a column's values is, in words."""
-    names = [f"{quantile:.0%} of the rows are at most" for quantile in QUANTILES]
+    names = [f"{quantile:.0%} of the {counted} are at most" for quantile in QUANTILES]
     return names, [number_text(value) for value in group.quantiles[column]]
 
 
@@ -182,6 +183,12 @@ def _beyond(histogram: Histogram, numbers: Numbers) -> str:
     """Say that bars hold more than their place tells, if they do."""
     inside = histogram.edges[0] <= numbers.least and numbers.most <= histogram.edges[-1]
     return "" if inside else "; the outer bars hold what lies beyond them too"
+
+
+def _of_sample(histogram: Histogram, numbers: Numbers, counted: str) -> str:
+    """Say that a histogram of what rows have several of is of a sample, if it is."""
+    drawn = sum(histogram.counts)
+    return "" if drawn == numbers.given else f"; drawn is a random sample of {drawn:,} {counted}"
 
 
 def of_sample(statistics: Statistics) -> str:

@@ -23,6 +23,7 @@ NAMES = (
     "funnel",
     "instruction-lengths",
     "response-lengths",
+    "sampled-lengths",
     "turns",
     "categories",
     "verbs",
@@ -32,6 +33,9 @@ NAMES = (
     "hazards",
     "rewards",
     "reward-difference",
+    "sampled-rewards",
+    "pair-scores",
+    "score-margin",
     "neighbour-distance",
     "repeats",
     "coverage",
@@ -87,6 +91,15 @@ def _lengths(statistics: Statistics) -> Iterator[Chart]:
             f"{text} length ({unit})",
             [Mark(statistics.all.median(f"{text}_tokens"), "median")],
         )
+    yield from histogram_chart(
+        statistics,
+        "responses_tokens",
+        "sampled-lengths",
+        f"Length of sampled responses, {statistics.a_row}",
+        f"response length ({unit})",
+        [Mark(statistics.all.median("responses_tokens"), "median")],
+        counted="responses",
+    )
 
 
 def _turns(statistics: Statistics) -> Iterator[Chart]:
@@ -143,27 +156,31 @@ def _hazards(statistics: Statistics) -> Iterator[Chart]:
     )
 
 
-def _rewards(statistics: Statistics) -> Iterator[Chart]:
+def _outlines(
+    statistics: Statistics, name: str, what: str, named: Mapping[str, str]
+) -> Iterator[Chart]:
+    """Yield one figure of several columns of the same kind, if they have values."""
     histograms = statistics.all.histograms
-    named = {"instruct_reward": "response", "base_reward": "base model's response"}
     found = [
-        (says, histograms[name])
-        for name, says in named.items()
-        if name in histograms and any(histograms[name].counts)
+        (says, histograms[column])
+        for column, says in named.items()
+        if column in histograms and any(histograms[column].counts)
     ]
     if found:
+        title = f"{what.capitalize()}s"
         yield Chart(
-            "rewards",
-            f"Rewards of the {' and of the '.join(says for says, _ in found)}"
+            name,
+            f"{title} of the {' and of the '.join(says for says, _ in found)}"
             f"{of_sample(statistics)}.",
-            said("Mean rewards", *_means(statistics, named)),
-            Table(
-                "Rewards",
-                ("reward", *(says for says, _ in found)),
-                bins([each for _, each in found]),
-            ),
-            lambda: figures.outlines("Rewards", "reward (no unit)", found),
+            said(f"Mean {what}s", *_means(statistics, named)),
+            Table(title, (what, *(says for says, _ in found)), bins([each for _, each in found])),
+            lambda: figures.outlines(title, f"{what} (no unit)", found),
         )
+
+
+def _rewards(statistics: Statistics) -> Iterator[Chart]:
+    named = {"instruct_reward": "response", "base_reward": "base model's response"}
+    yield from _outlines(statistics, "rewards", "reward", named)
     yield from histogram_chart(
         statistics,
         "reward_difference",
@@ -171,6 +188,27 @@ def _rewards(statistics: Statistics) -> Iterator[Chart]:
         "Reward above the base model's",
         "reward difference (no unit)",
         [Mark(0.0, "no better")],
+    )
+    yield from histogram_chart(
+        statistics,
+        "responses_rewards",
+        "sampled-rewards",
+        f"Rewards of sampled responses, {statistics.a_row}",
+        "reward (no unit)",
+        counted="responses",
+    )
+
+
+def _pairs(statistics: Statistics) -> Iterator[Chart]:
+    named = {"chosen_score": "chosen response", "rejected_score": "rejected response"}
+    yield from _outlines(statistics, "pair-scores", "score", named)
+    yield from histogram_chart(
+        statistics,
+        "score_margin",
+        "score-margin",
+        "Score of the chosen above the rejected",
+        "score margin (no unit)",
+        [Mark(statistics.all.median("score_margin"), "median")],
     )
 
 
@@ -260,6 +298,7 @@ _CHARTS: Sequence[Callable[[Statistics], Iterator[Chart]]] = (
     _languages,
     _hazards,
     _rewards,
+    _pairs,
     _neighbours,
     _map,
 )

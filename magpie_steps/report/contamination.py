@@ -6,9 +6,11 @@ it was tuned on (arXiv 2510.18554). Three measures: runs of eight words (`magpie
 equality for all rows, nearness of embeddings for a sample, as these find many more.
 """
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import numpy as np
 from magpie_steps import prompt_sets
 from magpie_steps.filtering.files import batches, schema_of_files
 from magpie_steps.overlap import THRESHOLD, Index, Match
-from magpie_steps.personal_data import KINDS, Kind, find
+from magpie_steps.personal_data import _FINDERS, KINDS, Kind, find, masked
 from magpie_steps.report.readings import Reader, decoded
 
 NEAR = 0.95
@@ -48,8 +50,8 @@ class Example:
 
     Attributes:
         row: The row's number in the dataset, from 0.
-        instruction: Its instruction, shortened.
-        prompt: The prompt, shortened.
+        instruction: Its instruction, shortened, with personal data masked.
+        prompt: The prompt, likewise.
         share: The share of the prompt's words that the instruction repeats, 0 to 1.
     """
 
@@ -110,7 +112,7 @@ class PersonalData:
     Attributes:
         kind: The kind.
         instructions: Rows with some in their instruction.
-        responses: Rows with some in their response.
+        responses: Rows with some in their response, or in one of several.
         examples: Some of what was found, masked.
     """
 
@@ -236,11 +238,15 @@ class _Looking:
     def add(self, reading: Any) -> None:
         """Look at a batch's rows."""
         keep = [True] * reading.rows if reading.keep is None else reading.keep.tolist()
-        instructions, responses = decoded(reading.instruction), decoded(reading.response)
-        for instruction, response, kept in zip(instructions, responses, keep, strict=True):
+        instructions = decoded(reading.instruction)
+        responses = [[text] for text in decoded(reading.response)]
+        sampled = zip(reading.answers.rows, decoded(reading.answers.texts), strict=True)
+        for row, text in sampled:
+            responses[row].append(text)
+        for instruction, answers, kept in zip(instructions, responses, keep, strict=True):
             self._compare(instruction, kept=kept)
-            self._search("instruction", instruction)
-            self._search("response", response)
+            self._search("instruction", [instruction])
+            self._search("response", answers)
             self.without += not instruction.strip()
             self.rows += 1
 
@@ -272,8 +278,8 @@ class _Looking:
             if match.share > THRESHOLD:
                 self._repeated[match.name].add(match, self.rows, instruction, kept=kept)
 
-    def _search(self, name: str, text: str) -> None:
-        found = find(text[:PERSONAL_CHARACTERS])
+    def _search(self, name: str, texts: Iterable[str]) -> None:
+        found = [each for text in texts for each in find(text[:PERSONAL_CHARACTERS])]
         self._holding[name].update({each.kind for each in found})
         for each in found:
             if len(self._masked[each.kind]) < EXAMPLES:
@@ -281,9 +287,21 @@ class _Looking:
 
 
 def shortened(text: str) -> str:
-    """Return a text on one line, cut after `SHOWN_CHARACTERS`."""
-    line = " ".join(text[: 10 * SHOWN_CHARACTERS].split())
+    """Return a text on one line with personal data masked, cut after `SHOWN_CHARACTERS`."""
+    line = _without_personal_data(" ".join(text[:PERSONAL_CHARACTERS].split()))
     return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"
+
+
+def _without_personal_data(text: str) -> str:
+    """Return a text in which what looks like personal data is masked."""
+    for finder in _FINDERS:
+        if finder.hint.search(text):
+            text = finder.form.sub(partial(_masked, finder.is_real), text)
+    return text
+
+
+def _masked(is_real: Callable[[str], bool], found: re.Match[str]) -> str:
+    return masked(found[0]) if is_real(found[0]) else found[0]
 
 
 def _examples(most: Sequence[tuple[Match, int, str]], source: _Source) -> Iterator[Example]:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from magpie_steps.filtering.files import batches, schema_of_files
 from magpie_steps.labels import Category, Difficulty, Level, Quality
 from magpie_steps.report.binning import edges_for, histogram
-from magpie_steps.report.readings import LABELS, NUMBERS, Reader, Reading, decoded
+from magpie_steps.report.readings import LABELS, NUMBERS, SEVERAL, Reader, Reading, decoded
+from magpie_steps.report.several import Values
 from magpie_steps.report.statistics import QUANTILES, Example, Group, Setting, Statistics
 from magpie_steps.report.tallies import Floats, LabelTally, NumberTally, Sample
 
@@ -37,7 +38,7 @@ SETTINGS = 64
 OTHERS = "(others)"
 NO_REASON = "no reason given"
 
-REWARDS = ("instruct_reward", "base_reward")
+TOGETHER = (("instruct_reward", "base_reward"), ("chosen_score", "rejected_score"))
 """What is drawn over each other."""
 
 _SCALES: Mapping[str, Sequence[str] | None] = {
@@ -81,12 +82,14 @@ class _Tally:
         self.rows += int(mask.sum())
         for name, values in reading.numbers.items():
             self.numbers[name].add(values[mask])
+        for name, several in reading.several.items():
+            self.numbers[name].add(several.inside(mask))
         for name, labels in reading.labels.items():
             self.labels[name].add(_counted(labels.filter(pa.array(mask))))
         self.hazards.add(Counter(reading.hazards.of(mask)).items())
 
     def end(self, present: Iterable[str], sample: Mapping[str, Floats], edges: Any) -> Group:
-        """Return the group; `sample` are the sampled rows' values, `edges` those of histograms."""
+        """Return the group; `sample` are the sampled values, `edges` those of histograms."""
         finite = {name: values[np.isfinite(values)] for name, values in sample.items()}
         return Group(
             rows=self.rows,
@@ -114,6 +117,7 @@ class _Counting:
         self._dropped, self._failures = LabelTally(), LabelTally()
         self._settings: dict[tuple[float, float], _SettingTally] = {}
         self._numbers = Sample(NUMBERS_SAMPLE)
+        self._several = {name: _SeveralSample(seed) for name in SEVERAL}
         self._examples, self._removed = Sample(TEXTS_SAMPLE), Sample(SHOWN_REMOVED)
 
     def add(self, reading: Reading) -> None:
@@ -130,6 +134,8 @@ class _Counting:
         self._add_settings(reading)
         keys = self._chance.random(reading.rows)
         self._numbers.add(keys, _matrix(reading, keep))
+        for name, several in reading.several.items():
+            self._several[name].add(several, keep)
         named = np.isfinite(reading.numbers["instruction_characters"])
         for sample, mask in ((self._examples, keep & named), (self._removed, ~keep)):
             places = np.flatnonzero(mask)
@@ -138,11 +144,13 @@ class _Counting:
 
     def end(self, name: str) -> Statistics:
         matrix = self._numbers.end(len(NUMBERS) + 1)
-        columns = [name for name in NUMBERS if name in self._all.numbers]
-        values = {name: matrix[:, NUMBERS.index(name)] for name in columns}
-        kept = matrix[:, -1] == 1
-        edges = {name: edges_for(name, _drawn_with(name, values)) for name in columns}
-        of_kept = {name: each[kept] for name, each in values.items()}
+        drawn = {name: matrix[:, [at, -1]] for at, name in enumerate(NUMBERS)}
+        drawn |= {name: each.sample.end(2) for name, each in self._several.items()}
+        # Of each name the values, and whether their rows are kept.
+        drawn = {name: each for name, each in drawn.items() if name in self._all.numbers}
+        values = {name: each[:, 0] for name, each in drawn.items()}
+        of_kept = {name: each[each[:, 1] == 1, 0] for name, each in drawn.items()}
+        edges = {name: edges_for(name, _drawn_with(name, values)) for name in values}
         return Statistics(
             name=name,
             schema=self._reader.schema.name,
@@ -165,6 +173,19 @@ class _Counting:
             if key in self._settings or len(self._settings) < SETTINGS:
                 tally = self._settings.setdefault(key, _SettingTally(*key))
                 tally.add(reading, (reading.temperature == temperature) & (reading.top_p == top_p))
+
+
+class _SeveralSample:
+    """Samples numbers of which a row can have several, whichever parts they come in."""
+
+    def __init__(self, seed: int) -> None:
+        self.sample = Sample(NUMBERS_SAMPLE)
+        self._chance = np.random.default_rng(seed)
+
+    def add(self, several: Values, keep: NDArray[np.bool_]) -> None:
+        kept = keep[several.rows].astype(float)
+        keys = self._chance.random(len(several.values))
+        self.sample.add(keys, np.stack([several.values, kept], axis=1))
 
 
 @dataclass(slots=True)
@@ -197,8 +218,8 @@ def _words(tally: LabelTally) -> dict[str, int]:
 
 
 def _drawn_with(name: str, values: Mapping[str, Floats]) -> Floats:
-    """Return the finite values that a histogram's edges are for; both rewards share theirs."""
-    names = REWARDS if name in REWARDS else (name,)
+    """Return the finite values that a histogram's edges are for, with those drawn beside them."""
+    names = next((names for names in TOGETHER if name in names), (name,))
     together = np.concatenate([values[each] for each in names if each in values])
     finite: Floats = together[np.isfinite(together)]
     return finite
@@ -238,14 +259,20 @@ def _matrix(reading: Reading, keep: NDArray[np.bool_]) -> Floats:
 def _examples(reading: Reading, places: NDArray[np.intp]) -> NDArray[Any]:
     """Return rows to show, one to a line."""
     taken = pa.array(places)
-    said, answered = (_cut(texts.take(taken)) for texts in (reading.instruction, reading.response))
+    said, answered, first = (
+        _cut(texts.take(taken))
+        for texts in (reading.instruction, reading.response, reading.answers.first())
+    )
+    counts = reading.answers.counts()[places]
     nothing = pa.nulls(reading.rows, pa.string())
     reasons = _cut((nothing if reading.reasons is None else reading.reasons).take(taken))
     labels = {name: _cut(reading.labels.get(name, nothing).take(taken)) for name in LABELS}
     rows = np.empty((len(places), 1), object)
     for line in range(len(places)):
         given = {name: words[line] for name, words in labels.items() if words[line]}
-        rows[line, 0] = Example(said[line], answered[line], reasons[line], given)
+        sampled = 0 if answered[line] else int(counts[line])
+        answer = answered[line] or first[line]
+        rows[line, 0] = Example(said[line], answer, reasons[line], given, sampled)
     return rows
 
 

@@ -134,6 +134,7 @@ def stacked(
     edges: Sequence[float],
     parts: Sequence[Part],
     marks: Sequence[Mark] = (),
+    counted: str = "rows",
 ) -> Any:
     """Return a histogram.
 
@@ -143,10 +144,11 @@ def stacked(
         edges: The bars' edges.
         parts: What the bars are made of, from the bottom up.
         marks: Values to point out.
+        counted: What the bars count.
     """
     widths = [high - low for low, high in pairwise(edges)]
     with style():
-        figure, axes = _axes(title, unit, "rows")
+        figure, axes = _axes(title, unit, counted)
         bottom = [0] * len(widths)
         for part, colour in zip(parts, SERIES, strict=False):
             axes.bar(

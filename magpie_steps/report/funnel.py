@@ -14,6 +14,7 @@ _STAGES = (
     ("not contaminated", ("contaminated",)),
     ("in training form", ("preference_", "sft_")),
     ("chosen by recipe", ("recipe_",)),
+    ("kept in review", ("dropped_in_review",)),
 )
 """The stages in the order in which rows go through them, and how their drop reasons begin."""
 

@@ -4,7 +4,7 @@ A value of a wrong type, a missing one, NaN, infinity and what is too large to r
 the same: not given.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from magpie_steps.conversation import ASSISTANT, USER
 from magpie_steps.filtering.origins import as_flags, as_numbers, as_texts, computed
 from magpie_steps.report.paper import LLAMA_GUARD_2
+from magpie_steps.report.several import Answers, Values
 from magpie_steps.report.talks import Talk, fields, flat
 from magpie_steps.report.tallies import Floats
-from magpie_steps.row_schemas import CONVERSATIONS, OURS, Schema, schema_of
+from magpie_steps.row_schemas import CONVERSATIONS, OURS, Origin, Schema, schema_of
 from magpie_steps.safety import read_verdict
 
 LABELS = ("task_category", "difficulty", "input_quality", "language")
@@ -29,6 +30,9 @@ COPIED = (
     "reward_difference",
     "min_neighbor_distance",
     "repeat_count",
+    "chosen_score",
+    "rejected_score",
+    "score_margin",
 )
 NUMBERS = (
     "instruction_characters",
@@ -36,9 +40,14 @@ NUMBERS = (
     "instruction_tokens",
     "response_tokens",
     "turn_tokens",
+    "responses",
     *COPIED,
 )
-"""What is counted in numbers; turn_tokens are those of the first turn's two texts together."""
+"""What is counted in numbers; turn_tokens are those of the first turn's two texts together,
+responses the number of those that were sampled."""
+
+SEVERAL = ("responses_characters", "responses_tokens", "responses_rewards")
+"""What is counted of each sampled response, of which a row has several."""
 
 BYTES_PER_TOKEN = 4
 """UTF-8 bytes that are taken for a token where tokens are not recorded: a rule of thumb for English
@@ -53,6 +62,11 @@ _READ = (
     *("safe", "unsafe_categories", "guard_raw", "gen_input_configs", "tag_failures"),
     *("keep", "drop_reason"),
 )
+_OURS_ALONE = (
+    *("responses", "responses_tokens", "responses_rewards"),
+    *("chosen_score", "rejected_score", "score_margin"),
+)
+"""What is read as well, which no other schema has and no recipe asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +94,9 @@ class Reading:
         rows: Their number.
         instruction: The first user messages, an Arrow array of texts.
         response: The answers to them, an Arrow array of texts.
+        answers: The sampled responses, of which a row can have several.
         numbers: Values by name in `NUMBERS`, NaN where not given; only what the dataset has.
+        several: Values by name in `SEVERAL`; only what the dataset has.
         labels: Arrow arrays of texts by name in `LABELS` and "safety", null where not given.
         hazards: What unsafe rows fall into.
         failures: Which labels taggers could not give and why, such as "quality: unknown_label".
@@ -93,7 +109,9 @@ class Reading:
     rows: int
     instruction: Any
     response: Any
+    answers: Answers
     numbers: Mapping[str, Floats]
+    several: Mapping[str, Values]
     labels: Mapping[str, Any]
     hazards: Occurrences
     failures: Occurrences
@@ -112,7 +130,7 @@ class Reader:
     Attributes:
         schema: Its schema.
         columns: Those of its columns that are read.
-        tokens_recorded: Whether it says how many tokens its texts have.
+        tokens_recorded: Whether it says how many tokens each of its texts has.
 
     Raises:
         ValueError: If it has neither instructions nor conversations.
@@ -121,10 +139,13 @@ class Reader:
     def __init__(self, present: Sequence[str]) -> None:
         self.schema = _schema(present)
         found = {name: self.schema.origin(name, present) for name in _READ}
+        if self.schema is OURS:
+            found |= {name: Origin((name,)) for name in _OURS_ALONE if name in present}
         self._origins = {name: origin for name, origin in found.items() if origin is not None}
         read = [column for origin in self._origins.values() for column in origin.columns]
         self.columns = list(dict.fromkeys(read))
-        self.tokens_recorded = {"instruction_tokens", "response_tokens"} <= self._origins.keys()
+        texts = _texts_in(self._origins)
+        self.tokens_recorded = {f"{text}_tokens" for text in texts} <= self._origins.keys()
         self._rows = 0
 
     def read(self, batch: Any) -> Reading:
@@ -137,13 +158,17 @@ class Reader:
             _texts(arrays, name, talk, speaker, size)
             for name, speaker in (("instruction", USER), ("response", ASSISTANT))
         )
+        nothing = pa.nulls(size, pa.list_(pa.string()))
+        answers = Answers.of(arrays.get("responses", nothing))
         temperature, top_p = (_setting(arrays, name, size) for name in ("temperature", "top_p"))
         marked = self.schema is OURS and pa.types.is_boolean(arrays["keep"].type)
         return Reading(
             rows=size,
             instruction=instruction,
             response=response,
-            numbers=self._numbers(arrays, instruction, response, talk),
+            answers=answers,
+            numbers=self._numbers(arrays, instruction, response, talk, answers),
+            several=self._several(arrays, answers),
             labels=_labels(arrays),
             hazards=_hazards(arrays),
             failures=_failures(arrays),
@@ -154,7 +179,12 @@ class Reader:
         )
 
     def _numbers(
-        self, arrays: Mapping[str, Any], instruction: Any, response: Any, talk: "Talk | None"
+        self,
+        arrays: Mapping[str, Any],
+        instruction: Any,
+        response: Any,
+        talk: Talk | None,
+        answers: Answers,
     ) -> dict[str, Floats]:
         found = {name: _finite(as_numbers(arrays[name])) for name in COPIED if name in arrays}
         for name, text in (("instruction", instruction), ("response", response)):
@@ -167,15 +197,31 @@ class Reader:
             found.setdefault("turns", talk.answers())
         if "turns" in found:
             found["turns"] = _positive(found["turns"])
+        if "responses" in arrays:
+            found["responses"] = answers.counts()
         if {"instruct_reward", "base_reward"} <= found.keys():
             difference = found["instruct_reward"] - found["base_reward"]
             found.setdefault("reward_difference", difference)
         return found
 
     def _tokens(self, arrays: Mapping[str, Any], name: str, text: Any) -> Floats:
-        if self.tokens_recorded:
+        if self.tokens_recorded and f"{name}_tokens" in arrays:
             return _positive(as_numbers(arrays[f"{name}_tokens"]))
-        return _positive(np.ceil(as_numbers(pc.binary_length(text)) / BYTES_PER_TOKEN))
+        return _estimated(text)
+
+    def _several(self, arrays: Mapping[str, Any], answers: Answers) -> dict[str, Values]:
+        found = {}
+        if "responses" in arrays:
+            length = _positive(as_numbers(pc.utf8_length(answers.texts)))
+            found["responses_characters"] = Values(answers.rows, length)
+            found["responses_tokens"] = Values(answers.rows, _estimated(answers.texts))
+        if self.tokens_recorded and "responses_tokens" in arrays:
+            recorded = Values.of(arrays["responses_tokens"])
+            found["responses_tokens"] = Values(recorded.rows, _positive(recorded.values))
+        if "responses_rewards" in arrays:
+            rewards = Values.of(arrays["responses_rewards"])
+            found["responses_rewards"] = Values(rewards.rows, _finite(rewards.values))
+        return found
 
 
 def decoded(texts: Any) -> list[str]:
@@ -192,6 +238,12 @@ def _schema(present: Sequence[str]) -> Schema:
         if CONVERSATIONS.origin("messages", present) is None:
             raise
         return CONVERSATIONS
+
+
+def _texts_in(names: Collection[str]) -> set[str]:
+    """Return which texts a dataset has whose tokens can be counted."""
+    answered = {"response"} if {"response", "messages", "response_length"} & set(names) else set()
+    return {"instruction"} | answered | ({"responses"} & set(names))
 
 
 def _texts(arrays: Mapping[str, Any], name: str, talk: Talk | None, speaker: str, size: int) -> Any:
@@ -214,6 +266,11 @@ def _finite(values: Floats) -> Floats:
 def _positive(values: Floats) -> Floats:
     """Return the values with NaN for 0: an empty text is none."""
     return np.where((values > 0) & (values <= LARGEST), values, np.nan)
+
+
+def _estimated(texts: Any) -> Floats:
+    """Return how many tokens texts have, about."""
+    return _positive(np.ceil(as_numbers(pc.binary_length(texts)) / BYTES_PER_TOKEN))
 
 
 def _labels(arrays: Mapping[str, Any]) -> dict[str, Any]:

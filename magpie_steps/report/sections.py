@@ -19,10 +19,16 @@ _NUMBERS: Mapping[str, str] = {
     "instruction_tokens": "instruction, tokens",
     "response_characters": "response, characters",
     "response_tokens": "response, tokens",
+    "responses_characters": "each sampled response, characters",
+    "responses_tokens": "each sampled response, tokens",
     "turns": "turns",
     "instruct_reward": "reward",
     "base_reward": "reward of the base model",
     "reward_difference": "reward difference",
+    "responses_rewards": "reward of each sampled response",
+    "chosen_score": "score of the chosen response",
+    "rejected_score": "score of the rejected response",
+    "score_margin": "score margin",
     "min_neighbor_distance": "distance to the nearest",
     "repeat_count": "near instructions",
 }
@@ -90,6 +96,7 @@ def glance(statistics: Statistics) -> list[tuple[str, str]]:
         for text, column in (
             ("an instruction", "instruction_tokens"),
             ("a response", "response_tokens"),
+            ("a sampled response", "responses_tokens"),
         )
         if final.number(column).given
     ]
@@ -97,6 +104,7 @@ def glance(statistics: Statistics) -> list[tuple[str, str]]:
         ("rows", f"{statistics.rows:,}"),
         *kept,
         *lengths,
+        *([("sampled responses", statistics.a_row)] if statistics.a_row else []),
         *([("languages", _languages(languages))] if languages.given else []),
         *([("safe", f"{safety.share('safe'):.1%}")] if safety.given else []),
     ]
@@ -125,8 +133,12 @@ def _lengths(findings: Findings) -> Section:
     kept = [_numbers("Kept rows", statistics.kept)] if statistics.kept else []
     return Section(
         "Lengths",
-        [how, f"Texts that are empty or missing have no length. {_sampled(statistics)}"],
-        ["instruction-lengths", "response-lengths", "turns"],
+        [
+            how,
+            *_several(statistics),
+            f"Texts that are empty or missing have no length. {_sampled(statistics)}",
+        ],
+        ["instruction-lengths", "response-lengths", "sampled-lengths", "turns"],
         filled(_numbers("All rows", statistics.all), *kept),
     )
 
@@ -170,7 +182,11 @@ def _missing(findings: Findings) -> Section:
 
 
 def _rewards(findings: Findings) -> Section:
-    return Section("Rewards", [], ["rewards", "reward-difference"])
+    return Section(
+        "Rewards",
+        [],
+        ["rewards", "reward-difference", "sampled-rewards", "pair-scores", "score-margin"],
+    )
 
 
 def _neighbours(findings: Findings) -> Section:
@@ -199,9 +215,7 @@ def _beside(findings: Findings) -> Section:
 
 def _cost(findings: Findings) -> Section:
     lines = findings.cost.lines
-    text = (
-        "As the run that finished the dataset recorded it; what an earlier run had generated cost"
-    )
+    text = "As the run that finished the dataset recorded it; what an earlier run had generated"
     return Section(
         "What it took",
         [f"{text} cost it nothing."] if lines else [],
@@ -273,6 +287,17 @@ def _numbers(title: str, group: Group) -> Table:
             if (numbers := group.numbers.get(name)) and name in group.quantiles
         ],
     )
+
+
+def _several(statistics: Statistics) -> list[str]:
+    """Say what is counted of responses of which a row has several, if it has."""
+    if not statistics.a_row:
+        return []
+    number = statistics.all.number("responses_characters").given
+    return [
+        f"Several responses to each instruction were sampled, {statistics.a_row} where rows are"
+        f" kept. Their lengths and rewards are those of all {number:,} responses, one by one."
+    ]
 
 
 def _sampled(statistics: Statistics) -> str:

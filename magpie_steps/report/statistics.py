@@ -21,8 +21,8 @@ class Group:
 
     Attributes:
         rows: Their number.
-        numbers: What a column's values come to, by name in `readings.NUMBERS`; only of columns that
-            the dataset has.
+        numbers: What a column's values come to, by name in `readings.NUMBERS` and
+            `readings.SEVERAL`; only of columns that the dataset has.
         quantiles: Their quantiles at `QUANTILES`, those of the sample; without values none.
         histograms: Their histograms, those of the sample.
         labels: How often each label occurs, by name in `readings.LABELS` and "safety".
@@ -73,15 +73,17 @@ class Example:
 
     Attributes:
         instruction: The first user message.
-        response: The answer to it.
+        response: The answer to it, the first one if several were sampled.
         reason: Why the row is not kept, "" if it is.
         labels: Its labels by column, those that it has.
+        sampled: How many were sampled, 0 if the answer is the only one.
     """
 
     instruction: str
     response: str
     reason: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    sampled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,15 @@ class Statistics:
             for example in self.examples
             if not told or example.labels.get("language") == "EN"
         ]
+
+    @property
+    def a_row(self) -> str:
+        """How many sampled responses a kept row has, such as "5 a row"; "" without any."""
+        found = self.final.number("responses")
+        if not found.most:
+            return ""
+        least = "" if found.least == found.most else f"{found.least:g} to "
+        return f"{least}{found.most:g} a row"
 
     @property
     def final(self) -> Group:

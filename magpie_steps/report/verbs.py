@@ -43,7 +43,6 @@ _OPENINGS = frozenset("AV0 ITJ CJC CJS PUN".split())
 
 _DETERMINERS = frozenset("AT0 DPS DT0 CRD ORD PNP PNX".split())
 _AFTER_VERBS = _DETERMINERS | frozenset("AJ0 NN2 AVQ DTQ CJT".split())
-_QUESTION_WORDS = frozenset("AVQ DTQ PNQ".split())
 _BEFORE_NOUNS = frozenset("AT0 DPS DT0 CRD ORD AJ0 AJC AJS AV0 VVN VVG UNC".split())
 _NOUNS = frozenset("NN0 NN1 NN2 NP0".split())
 _INFINITIVES = frozenset("VVI VVB".split())
