@@ -11,6 +11,7 @@ word like "version" is none either.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, IPv6Network
 from typing import Literal, get_args
 
@@ -55,6 +56,18 @@ def find(text: str) -> list[Found]:
         if finder.hint.search(text):
             text = finder.take(text, found)
     return found
+
+
+def mask(text: str) -> str:
+    """Return a text in which what looks like personal data is masked."""
+    for finder in _FINDERS:
+        if finder.hint.search(text):
+            text = finder.form.sub(partial(_masked_if_real, finder.is_real), text)
+    return text
+
+
+def _masked_if_real(is_real: Callable[[str], bool], found: re.Match[str]) -> str:
+    return masked(found[0]) if is_real(found[0]) else found[0]
 
 
 def masked(text: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magpie_steps.personal_data import KINDS, Found, _luhn, find, masked
+from magpie_steps.personal_data import KINDS, Found, _luhn, find, mask, masked
 
 FOUND = {
     "email": [
@@ -200,3 +200,11 @@ def test_no_text_takes_long(name):
 @given(st.text())
 def test_any_text_can_be_searched(text):
     assert all(each.kind in KINDS for each in find(text))
+
+
+def test_a_text_is_masked_where_something_is_found_and_nowhere_else():
+    text = "Write to jane.doe@acme-corp.co.uk or user@example.com, not to version 1.2.3."
+    assert mask(text) == text.replace(
+        "jane.doe@acme-corp.co.uk", masked("jane.doe@acme-corp.co.uk")
+    )
+    assert mask("") == ""

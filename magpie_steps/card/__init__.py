@@ -36,7 +36,7 @@ def _sections(summary: Summary, record: RunRecord, contents: Contents) -> Iterat
     if contents.filtered:
         yield "How rows were chosen", origin.choice(contents.filtered)
     if contents.figures:
-        yield "What the rows are like", findings.pictures(contents.figures)
+        yield findings.PICTURES, findings.pictures(contents.figures)
     yield from ((title, text) for title, text in contents.sections.items() if text)
     yield "What it took", findings.effort_of_run(summary, record.effort)
     yield "Columns", _glossary(contents.names)

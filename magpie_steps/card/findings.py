@@ -9,6 +9,9 @@ from magpie_steps.effort import Effort
 from magpie_steps.markup import fenced, plain, table
 from magpie_steps.summary import Summary, beyond_first_turns, judged, timed
 
+PICTURES = "What the rows are like"
+"""The title of the section with the figures."""
+
 SHOWN_CHARACTERS = 1000
 """Longer texts of the row that a card shows are cut."""
 

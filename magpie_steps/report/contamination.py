@@ -6,11 +6,9 @@ it was tuned on (arXiv 2510.18554). Three measures: runs of eight words (`magpie
 equality for all rows, nearness of embeddings for a sample, as these find many more.
 """
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import numpy as np
 from magpie_steps import prompt_sets
 from magpie_steps.filtering.files import batches, schema_of_files
 from magpie_steps.overlap import THRESHOLD, Index, Match
-from magpie_steps.personal_data import _FINDERS, KINDS, Kind, find, masked
+from magpie_steps.personal_data import KINDS, Kind, find, mask
 from magpie_steps.report.readings import Reader, decoded
 
 NEAR = 0.95
@@ -288,20 +286,8 @@ class _Looking:
 
 def shortened(text: str) -> str:
     """Return a text on one line with personal data masked, cut after `SHOWN_CHARACTERS`."""
-    line = _without_personal_data(" ".join(text[:PERSONAL_CHARACTERS].split()))
+    line = mask(" ".join(text[:PERSONAL_CHARACTERS].split()))
     return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"
-
-
-def _without_personal_data(text: str) -> str:
-    """Return a text in which what looks like personal data is masked."""
-    for finder in _FINDERS:
-        if finder.hint.search(text):
-            text = finder.form.sub(partial(_masked, finder.is_real), text)
-    return text
-
-
-def _masked(is_real: Callable[[str], bool], found: re.Match[str]) -> str:
-    return masked(found[0]) if is_real(found[0]) else found[0]
 
 
 def _examples(most: Sequence[tuple[Match, int, str]], source: _Source) -> Iterator[Example]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from magpie_steps.card.findings import pictures
+from magpie_steps.card.findings import PICTURES, pictures
 from magpie_steps.card.record import Figure
 from magpie_steps.card.revision import with_section
 from magpie_steps.report.charts import figure_names
@@ -12,9 +12,6 @@ from magpie_steps.report.sections import Findings, contamination
 from magpie_steps.review.section import TITLE
 from magpie_steps.shards import write_text
 from magpie_steps.sources import parquet_files
-
-PICTURES = "What the rows are like"
-"""The card's section with the figures."""
 
 _LATER = (TITLE, "What it took")
 """The sections that come next, the first of which there may be none."""
