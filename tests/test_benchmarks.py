@@ -17,6 +17,8 @@ import pytest
 import magpie_steps
 from magpie_steps.engines.base import Sampling
 
+pytestmark = pytest.mark.alone
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = ("filtering", "neighbours", "overhead", "prefix", "report", "startup", "throughput")
 QUESTION = [{"role": "user", "content": "How are you?"}]

@@ -53,7 +53,7 @@ from running_steps import (
 from magpie_steps import compat
 from magpie_steps.running import PipelineRunError, RunResult, run_pipeline
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = [pytest.mark.timeout(150), pytest.mark.alone]
 
 HERE = Path(__file__).parent
 

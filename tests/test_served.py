@@ -26,6 +26,8 @@ from magpie_steps.engines.server import HOST, PORT
 from magpie_steps.engines.transformers import TransformersEngine
 from magpie_steps.running import PipelineRunError
 
+pytestmark = pytest.mark.alone
+
 WORKER = "PYTEST_XDIST_WORKER"
 """The variable that tells the processes apart that run tests at once."""
 

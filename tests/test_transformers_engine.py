@@ -36,6 +36,8 @@ from magpie_steps.engines.kv_cache import chunks_of
 from magpie_steps.engines.runner import measured_runner
 from magpie_steps.engines.transformers import TransformersEngine
 
+pytestmark = pytest.mark.alone
+
 VOCABULARY = 600  # above every tiny tokenizer's
 SHAPE = {
     "vocab_size": VOCABULARY,

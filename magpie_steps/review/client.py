@@ -11,6 +11,10 @@ from importlib.util import find_spec
 from typing import Any, Self
 
 URL_VARIABLE, KEY_VARIABLE = "ARGILLA_API_URL", "ARGILLA_API_KEY"
+
+SHOWN = 10
+"""Workspaces that an error names."""
+
 DEFAULT_URL = "http://localhost:6900"
 """Where Argilla's own documentation runs a server."""
 
@@ -85,7 +89,9 @@ class Server:
         found = {each["name"]: each for each in items}
         wanted = next(iter(found)) if name is None and len(found) == 1 else name or "default"
         if wanted not in found:
-            there = f"it has {', '.join(map(repr, found))}" if found else "it has none"
+            more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            names = ", ".join(map(repr, [*found][:SHOWN]))
+            there = f"it has {names}{more}" if found else "it has none"
             raise ValueError(
                 f"there is no workspace {wanted!r} for you at {self.url}: {there}; choose one by"
                 " --argilla-workspace or let the server's owner make it"
