@@ -24,7 +24,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python pipelines/magpie_pro.py
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "$(HERE) and not alone"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "$(HERE) and not alone"
 	$(BIN)/python -m pytest -m "$(HERE) and alone"
 
 # Needs a server: ARGILLA_API_URL and ARGILLA_API_KEY.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from magpie_steps.sources import located, parquet_files
+from magpie_steps.sources import located, parquet_files, title_of
 
 COLUMNS = (
     *("instruction", "prompt", "question", "problem", "query"),
@@ -42,9 +42,8 @@ def _names(dataset: str) -> list[str]:
     path = Path(dataset)
     if not path.exists():
         return [dataset]
-    path = path.resolve()
-    name = path.stem if path.is_file() else path.name
-    return [name, f"{path.parent.name}/{name}"]
+    name = title_of(dataset)
+    return [name, f"{path.resolve().parent.name}/{name}"]
 
 
 def prompts_of(dataset: str) -> Iterator[str]:

@@ -200,6 +200,11 @@ def write_text(path: Path, text: str) -> None:
     _replace(path, lambda target: target.write_text(text, encoding="utf-8"))
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file."""
+    _replace(path, lambda target: target.write_bytes(content))
+
+
 def arrow_schema(types: Mapping[str, ColumnType]) -> Any:
     """Return the `pyarrow.Schema` of columns with these types."""
     import pyarrow as pa

@@ -57,10 +57,15 @@ def beside(dataset: str, name: str) -> Path:
         name: What is added to its name.
     """
     path = Path(dataset)
-    if not path.exists():
-        return Path(f"{path.name}-{name}")
-    place = path.resolve()
-    return place.with_name(f"{place.stem if place.is_file() else place.name}-{name}")
+    whole = f"{title_of(dataset)}-{name}"
+    return path.resolve().with_name(whole) if path.exists() else Path(whole)
+
+
+def title_of(dataset: str) -> str:
+    """Return what a dataset is called: as its folder, its file less the ending, or on the Hub."""
+    path = Path(dataset)
+    place = path.resolve() if path.exists() else path
+    return place.stem if place.is_file() else place.name
 
 
 def shown(dataset: str) -> str:

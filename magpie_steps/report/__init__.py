@@ -4,7 +4,6 @@ The folder gets ``report.html``, which needs nothing else, and ``figures/`` with
 it is the run's own, its card is told as well.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from heapq import nsmallest
@@ -21,8 +20,8 @@ from magpie_steps.report.counting import TEXT_CHARACTERS, statistics_of
 from magpie_steps.report.page import render
 from magpie_steps.report.sections import Findings
 from magpie_steps.report.telling import is_told, tell_card
-from magpie_steps.shards import write_text
-from magpie_steps.sources import located, parquet_files
+from magpie_steps.shards import write_bytes, write_text
+from magpie_steps.sources import located, parquet_files, title_of
 
 __all__ = ["default_folder", "figure_names", "report", "tell_card"]
 
@@ -63,7 +62,7 @@ def report(
         raise FileExistsError(f"{output} is a file, not a folder; choose another folder")
     paths = parquet_files(located(dataset))
     say("reading the rows")
-    statistics = statistics_of(_name(dataset), paths)
+    statistics = statistics_of(title_of(dataset), paths)
     statistics = replace(statistics, verbs=tuple(top_verbs(statistics.in_english)))
     instructions = [example.instruction for example in statistics.examples]
     if coverage:
@@ -86,13 +85,7 @@ def report(
 def default_folder(dataset: str) -> Path:
     """Return where a report goes: into a run's output folder, for others into one of its own."""
     path = Path(dataset)
-    return path if (path / "run.json").is_file() else Path(f"report-{_name(dataset)}")
-
-
-def _name(dataset: str) -> str:
-    path = Path(dataset)
-    place = path.resolve() if path.exists() else path
-    return place.stem if place.is_file() else place.name
+    return path if (path / "run.json").is_file() else Path(f"report-{title_of(dataset)}")
 
 
 def _clouds(dataset: str, instructions: Sequence[str], compare: Sequence[str]) -> tuple[Any, ...]:
@@ -129,11 +122,6 @@ def _write_figures(folder: Path, pictures: Mapping[str, Any]) -> None:
     """Write PNGs, each in one step, and remove those of an earlier report."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in pictures.items():
-        target = folder / f".{name}.{os.getpid()}.tmp"
-        try:
-            target.write_bytes(theme.png(figure))
-            os.replace(target, folder / f"{name}.png")
-        finally:
-            target.unlink(missing_ok=True)
+        write_bytes(folder / f"{name}.png", theme.png(figure))
     for name in set(NAMES) - pictures.keys():
         (folder / f"{name}.png").unlink(missing_ok=True)
