@@ -132,6 +132,9 @@ def _write_rows(
                 seen.fails.update(() if carried_into(row) else recipe.failing(row))
             if seen.sample is None and row["keep"]:
                 seen.sample = whole
+    if not recipe:
+        for name in SIDES:
+            shards.remove_shards(folder / name)
     return seen
 
 

@@ -8,6 +8,7 @@ import yaml
 from magpie_steps import columns, repository, shards
 from magpie_steps.card.record import RunRecord
 from magpie_steps.effort import Effort
+from magpie_steps.recipes import RECIPES
 from magpie_steps.repository import write_repository
 from magpie_steps.summary import summarise
 
@@ -263,6 +264,19 @@ def test_exports_of_an_earlier_run_go_and_other_files_stay(tmp_path):
     shard = "train-00000-of-00001.parquet"
     assert files == [f"data/{shard}", "kto/mine.parquet", f"sft/{shard}"]
     assert not (tmp_path / "preference").exists()
+
+
+def test_sides_of_a_recipe_go_where_none_chooses_any_more(tmp_path):
+    """They stayed, and the card listed an earlier run's rows as filtered."""
+    rows = [row(0), row(1, keep=False, drop_reason="recipe_quality")]
+    write_repository(
+        tmp_path, rows, summarise(rows), record(), recipe=RECIPES["pro"], illustrated=False
+    )
+    assert (tmp_path / "filtered").is_dir()
+    write(tmp_path, rows)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "data", "run.json"]
+    configs = front_matter((tmp_path / "README.md").read_text())["configs"]
+    assert [each["config_name"] for each in configs] == ["default"]
 
 
 def test_exports_are_split_into_files_by_their_own_rows(tmp_path, monkeypatch):
