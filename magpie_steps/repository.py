@@ -16,7 +16,7 @@ from typing import Any
 
 from magpie_steps import columns, shards
 from magpie_steps.card import card
-from magpie_steps.card.record import Config, Contents, Figure, Filtered, RunRecord
+from magpie_steps.card.record import Config, Contents, Filtered, RunRecord
 from magpie_steps.card.revision import with_configs, with_section
 from magpie_steps.column_types import ColumnType
 from magpie_steps.conversation import turn_columns
@@ -189,15 +189,12 @@ def _write_pipeline(folder: Path, pipeline: str) -> None:
 
 def _illustrated(contents: Contents, folder: Path, evaluation_sets: Sequence[str]) -> Contents:
     """Write the report of what was written, and take its figures for the card."""
-    from magpie_steps.report import figure_names, report  # slow, and only for this
-    from magpie_steps.report.markdown import markdown
-    from magpie_steps.report.sections import contamination
+    from magpie_steps.report import report  # slow, and only for this
+    from magpie_steps.report.telling import for_card
 
     found = report(str(folder), folder, decontaminate=evaluation_sets, coverage=False)
-    repeated = contamination(found)
-    figures = [Figure(file, caption) for file, caption in figure_names(found.statistics)]
-    sections = {repeated.title: markdown(repeated), **contents.sections}
-    return replace(contents, figures=figures, sections=sections)
+    figures, title, text = for_card(found)
+    return replace(contents, figures=figures, sections={title: text, **contents.sections})
 
 
 def tell_review(folder: Path) -> None:

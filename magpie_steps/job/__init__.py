@@ -86,9 +86,8 @@ class Job:
         except ValueError as error:
             return self._fail(error, code=2)
         before = generated_so_far(journal)
-        run_pipeline = (
-            magpie_steps.run_pipeline
-        )  # first: it imports distilabel without its warnings
+        # First of all this, as it imports distilabel without its warnings.
+        run_pipeline = magpie_steps.run_pipeline
         pipeline = self.build(run)
         try:
             result = run_pipeline(pipeline, work_dir=run.work_dir, expected_rows=run.num_rows)

@@ -28,6 +28,13 @@ def is_told(folder: Path, paths: Sequence[Path]) -> bool:
     return [path.resolve() for path in own] == [path.resolve() for path in paths]
 
 
+def for_card(findings: Findings) -> tuple[list[Figure], str, str]:
+    """Return the figures for a card, and the title and text of its section on contamination."""
+    repeated = contamination(findings)
+    figures = [Figure(file, caption) for file, caption in figure_names(findings.statistics)]
+    return figures, repeated.title, markdown(repeated)
+
+
 def tell_card(folder: Path, findings: Findings) -> None:
     """Bring a card's figures and what it says about contamination up to date.
 
@@ -46,9 +53,7 @@ def tell_card(folder: Path, findings: Findings) -> None:
         raise ValueError(
             f"{path} cannot be read as UTF-8: {error}; save it in UTF-8 or move it away"
         ) from None
-    repeated = contamination(findings)
-    figures = [Figure(file, caption) for file, caption in figure_names(findings.statistics)]
+    figures, title, text = for_card(findings)
     later = next((title for title in _LATER if f"\n## {title}\n" in card), _LATER[-1])
-    card = with_section(card, repeated.title, markdown(repeated), before=later)
-    card = with_section(card, PICTURES, pictures(figures), before=repeated.title)
-    write_text(path, card)
+    card = with_section(card, title, text, before=later)
+    write_text(path, with_section(card, PICTURES, pictures(figures), before=title))

@@ -7,10 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from magpie_steps.exports import EMBEDDINGS
 from magpie_steps.filtering.files import batches, schema_of_files
-
-FOLDER = "embeddings"
-"""The dataset's configuration with the embeddings that it was made with."""
 
 MINILM_DIMENSIONS = 384
 """Numbers of an embedding of all-MiniLM-L6-v2, the package's own model."""
@@ -28,7 +26,7 @@ class Vectors:
     """
 
     def __init__(self, folder: Path, uuids: Collection[str]) -> None:
-        self._paths = sorted((folder / FOLDER).glob("*.parquet"))
+        self._paths = sorted((folder / EMBEDDINGS).glob("*.parquet"))
         self._stored = _stored(self._paths, uuids) if self._paths else {}
         self._embedder: Any = None
 
