@@ -6,6 +6,7 @@ configuration back.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -214,4 +215,6 @@ def _load(repo_id: str, folder: str, *configs: str) -> int:
 
 
 if __name__ == "__main__":
+    # What a shell starts in the background ignores Ctrl-C, and its children do so too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit({"push": _push, "load": _load}[sys.argv[1]](*sys.argv[2:]))
