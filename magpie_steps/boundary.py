@@ -5,6 +5,7 @@ the first word. The right ids are those that every continuation shares: the long
 over many probes. The rest of the prompt (the healed suffix) is left to the model to write.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,6 +32,9 @@ _SIGN_PROBES = (
     "/x",
     "🙂 ok",
 )
+
+# Half of a character outside Unicode's first plane, as broken JSON has it.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer(Protocol):
@@ -66,8 +70,8 @@ class PromptEncoder:
     Args:
         tokenizer: A transformers tokenizer, or anything that encodes and decodes like one.
         pre_query: A text that ends where a user's text begins; its boundary is probed thoroughly.
-        user_header: The end of `pre_query` that later prompts share. Those cost two encodings, of
-            the two probes that settled the boundary.
+        user_header: The end of later prompts. Where `pre_query` ends with it too, those cost two
+            encodings, of the two probes that settled the boundary.
 
     Raises:
         ChatTemplateError: `boundary_merge` or `bos_doubled`.
@@ -76,15 +80,23 @@ class PromptEncoder:
     def __init__(self, tokenizer: Tokenizer, pre_query: str, user_header: str) -> None:
         self._tokenizer = tokenizer
         self._bos_id = getattr(tokenizer, "bos_token_id", None)
-        self._header = user_header
+        # In the first turn, a system prompt of the template's own may stand behind the header.
+        self._header = user_header if pre_query.endswith(user_header) else None
         self._settled = self._settle(pre_query)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the ids of a rendered prompt, without adding any special token.
 
         Raises:
-            ChatTemplateError: `bos_doubled`.
+            ChatTemplateError: `bos_doubled` or `unreadable_text`.
         """
+        broken = _LONE_SURROGATE.search(text)
+        if broken:
+            raise ChatTemplateError(
+                "unreadable_text",
+                f"A text of the prompt holds {broken.group()!a}, half of a character, which no"
+                " tokenizer can read. Drop the row, or take that out.",
+            )
         ids = tuple(self._tokenizer.encode(text, add_special_tokens=False))
         if self._bos_id is not None and ids[:2] == (self._bos_id, self._bos_id):
             raise ChatTemplateError(
@@ -99,9 +111,9 @@ class PromptEncoder:
         """Return the ids that `text` has before any user text.
 
         Raises:
-            ChatTemplateError: `boundary_merge` or `bos_doubled`.
+            ChatTemplateError: `boundary_merge`, `bos_doubled` or `unreadable_text`.
         """
-        if not text.endswith(self._header):
+        if self._header is None or not text.endswith(self._header):
             return self._settle(text).prompt
         low, high = (self.encode(text + probe) for probe in self._settled.probes)
         return PromptIds(_common_prefix(low, high), self._settled.prompt.healed_suffix)

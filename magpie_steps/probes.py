@@ -33,7 +33,8 @@ class TokenFinder:
     """Finds control tokens in rendered text.
 
     Args:
-        known: The tokenizer's added tokens. When empty, whatever looks like a control token counts.
+        known: The tokenizer's added tokens. What looks like one counts as well: it marks a turn,
+            token or not.
         named: The special tokens that the template is given.
     """
 
@@ -43,17 +44,19 @@ class TokenFinder:
         parts = [
             re.escape(token) for token in sorted(exact, key=lambda token: (-len(token), token))
         ]
-        self.knows_vocabulary = bool(known)
-        self.exact = re.compile("|".join(parts) or "(?!)")
         self.looks = re.compile("|".join([*parts, _MARKERS]))
 
     def first(self, text: str) -> re.Match[str] | None:
-        """Return the first control token in `text`."""
-        return (self.exact if self.knows_vocabulary else self.looks).search(text)
+        """Return the first thing in `text` that is a control token or looks like one."""
+        return self.looks.search(text)
 
     def markers(self, *texts: str) -> set[str]:
         """Return everything in `texts` that is a control token or looks like one."""
         return {match.group() for text in texts for match in self.looks.finditer(text)}
+
+    def last(self, text: str) -> set[str]:
+        """Return the last control token in `text`, or nothing."""
+        return set([match.group() for match in self.looks.finditer(text)][-1:])
 
     def snap(self, text: str, cut: int, *, forward: bool) -> int:
         """Move a cut that falls inside a control token to that token's end or start."""

@@ -2,8 +2,9 @@
 
 A chat template is untrusted code from a model repository. It runs in the same sandbox, with the
 same block trimming, tags, filters and globals as `transformers.utils.chat_template_utils` (5.23).
-What differs on purpose: the clock is an argument, since a prompt that changes at midnight cannot be
-reproduced, and every failure is a `ChatTemplateError` that says what to do.
+What differs on purpose: time and size are limited, the clock is an argument, since a prompt that
+changes at midnight cannot be reproduced, and every failure is a `ChatTemplateError` that says what
+to do.
 """
 
 import json
@@ -14,18 +15,26 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Macro
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
+
+from magpie_steps.sandbox import LimitedEnvironment, LimitError, countable
 
 ContentFormat = Literal["string", "parts"]
 
-# The names under which a message's reasoning is passed; the first is the standard one.
-_REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
+REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
+"""The names under which a message's reasoning is passed; the first is the standard one."""
+
+
+REFUSALS = (LimitError, SecurityError)
+"""Causes of an error that no other message or option would help against."""
+
+_ALWAYS_GIVEN = frozenset({"messages", "add_generation_prompt", "strftime_now"})
+_USUAL_OPTIONS = frozenset({"tools", "documents"})
 
 
 class ChatTemplateError(ValueError):
@@ -87,6 +96,8 @@ class ChatRenderer:
             **_plain({**self.special_tokens, **self.kwargs}),
         }
         chat = [_prepare(message, self.content_format) for message in messages]
+        assert isinstance(template.environment, LimitedEnvironment)
+        template.environment.start()
         try:
             return template.render(
                 {**variables, "messages": chat, "add_generation_prompt": add_generation_prompt}
@@ -97,6 +108,13 @@ class ChatRenderer:
                 f"The chat template needs something that was not given: {error}. If it is a special"
                 " token, set it on the tokenizer; if it is an option, pass it in"
                 " chat_template_kwargs.",
+            ) from error
+        except REFUSALS as error:
+            raise ChatTemplateError(
+                "render_error",
+                f"The chat template does what no chat template needs and is refused: {error}. Take"
+                " the model from its original repository, or give another template with"
+                " chat_template=.",
             ) from error
         except Exception as error:  # template code may raise anything
             detail = str(error) or type(error).__name__
@@ -112,7 +130,7 @@ def compile_template(source: str) -> jinja2.Template:
     Raises:
         ChatTemplateError: `compile_error`, with the line.
     """
-    environment = ImmutableSandboxedEnvironment(
+    environment = LimitedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
     )
     environment.filters["tojson"] = _to_json
@@ -124,11 +142,42 @@ def compile_template(source: str) -> jinja2.Template:
     except jinja2.TemplateSyntaxError as error:
         raise ChatTemplateError(
             "compile_error",
-            f"The chat template is not valid Jinja (line {error.lineno}): {error.message}",
+            f"The chat template is not valid Jinja: {error.message}; line {error.lineno} is"
+            f" {_line(source, error.lineno)!r}. Mend it, or give another with chat_template=.",
+        ) from error
+    except Exception as error:  # nested too deeply for Jinja or for Python
+        detail = str(error) or type(error).__name__
+        raise ChatTemplateError(
+            "compile_error", f"The chat template cannot be compiled: {detail:.200}"
         ) from error
     # Jinja's own is a chain of mappings, which it copies key by key for each rendering.
     template.globals = dict(template.globals)
     return template
+
+
+@lru_cache(maxsize=64)
+def options_of(source: str) -> frozenset[str]:
+    """Return the variables that a chat template reads and that a caller can set.
+
+    What every rendering is given is not among them, nor are names that the template itself sets, if
+    it does not ask whether they are set already.
+
+    Raises:
+        ChatTemplateError: `compile_error`.
+    """
+    environment = compile_template(source).environment
+    tree = environment.parse(source)
+    own = {name.name for name in tree.find_all(nodes.Name) if name.ctx in ("store", "param")}
+    tests = (test for test in tree.find_all(nodes.Test) if test.name in ("defined", "undefined"))
+    filters = (each for each in tree.find_all(nodes.Filter) if each.name in ("default", "d"))
+    asked = {each.node.name for each in (*tests, *filters) if isinstance(each.node, nodes.Name)}
+    found = meta.find_undeclared_variables(tree) - set(environment.globals) - _ALWAYS_GIVEN
+    return frozenset(found - (own - asked - _USUAL_OPTIONS))
+
+
+def _line(source: str, number: int) -> str:
+    lines = source.splitlines()
+    return lines[number - 1].strip()[:120] if 0 < number <= len(lines) else ""
 
 
 class _GenerationTag(Extension):
@@ -150,7 +199,8 @@ class _TemplateDict:
     """`dict` for templates, without the class's other attributes."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        return dict(*args, **kwargs)
+        made: dict[Any, Any] = countable(dict(*args, **kwargs))
+        return made
 
     def fromkeys(self, *args: Any) -> dict[Any, Any]:
         return dict.fromkeys(*args)
@@ -170,6 +220,10 @@ class _TemplateNamespace(Namespace):
     def __setitem__(self, name: str, value: Any) -> None:
         _refuse_underscore(name)
         super().__setitem__(name, value)
+
+    def __repr__(self) -> str:
+        # Without what it holds, which may hold others, each several times.
+        return "<Namespace>"
 
 
 def _refuse_underscore(name: Any) -> None:
@@ -202,7 +256,7 @@ def _prepare(message: Mapping[str, Any], content_format: ContentFormat) -> dict[
     plain: dict[str, Any] = {
         key: _plain(value) for key, value in message.items() if value is not None
     }
-    reasoning = next((plain[key] for key in _REASONING_FIELDS if key in plain), None)
+    reasoning = next((plain[key] for key in REASONING_FIELDS if key in plain), None)
     if reasoning is not None:
         plain = {"thinking": reasoning, **plain, "reasoning_content": reasoning}
     if content_format == "parts" and isinstance(plain.get("content"), str):

@@ -5,13 +5,14 @@ cut out of a full rendering of history, system prompt and one user message, sinc
 render a message in history otherwise than the same message at the end.
 """
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from magpie_steps.probes import SENTINEL, Messages, Split, TokenFinder, split, user_message
-from magpie_steps.rendering import ChatRenderer, ChatTemplateError
+from magpie_steps.rendering import REFUSALS, ChatRenderer, ChatTemplateError
 
 SystemMode = Literal["separate", "merged", "unsupported", "dropped"]
 HistoryReasoning = Literal["kept", "removed", "unsupported"]
@@ -56,7 +57,6 @@ class Scaffold:
     bos_in_template: bool
     dated: bool
     history_reasoning: HistoryReasoning
-    opens_reasoning: bool
     hazards: tuple[str, ...]
 
 
@@ -80,15 +80,20 @@ def derive_scaffold(
     closed = split(renderer, [], add_generation_prompt=False)
     generation_prompt = _generation_prompt(single, closed, tokens)
     turns = _probe_history(renderer, single)
+    with_system = _probe_system(renderer)
     has_bos = bool(bos_token) and single.before.lstrip().startswith(bos_token)
     bos = bos_token if has_bos else ""
     user_end = single.after.removesuffix(generation_prompt or "")
-    header = _user_header(single, user_end, turns, tokens, bos)
-    system = _probe_system(renderer, single, header, turns.works)
+    # Where no turn can follow another, a user's turn still follows a system prompt.
+    gap = turns.gap or with_system.after
+    header = _user_header(single, user_end, replace(turns, gap=gap), tokens, bos)
+    system = _read_system(renderer, single, with_system, header, turns.works)
     preamble = _preamble(single, header, turns, tokens, bos)
+    elsewhere = tokens.markers(header, single.after, gap) | tokens.last(with_system.before)
+    start = _opening_tokens(preamble, elsewhere, tokens) or bos
     # A default system prompt inside the user turn stands behind the header.
-    bos_once = "" if header.startswith(bos) else bos
-    opening = bos_once if single.before.endswith(header) else bos_once + header
+    start = "" if header.startswith(start) else start
+    opening = start if single.before.endswith(header) else start + header
     scaffold = Scaffold(
         renderer=renderer,
         tokens=tokens,
@@ -111,10 +116,31 @@ def derive_scaffold(
         bos_in_template=has_bos,
         dated=_is_dated(renderer, system.mode),
         history_reasoning=_history_reasoning(renderer),
-        opens_reasoning=single.after.rfind("<think>") > single.after.rfind("</think>"),
         hazards=(),
     )
     return replace(scaffold, hazards=_hazards(scaffold, turns, system, bos_token))
+
+
+def require_user_turn(scaffold: Scaffold) -> None:
+    """Refuse a template that does not show where a user's text begins or ends.
+
+    Such a template can be described, but a model cannot be prompted with it.
+
+    Raises:
+        ChatTemplateError: `no_user_header` or `no_text_after_user`.
+    """
+    if not scaffold.pre_query.strip():
+        raise ChatTemplateError(
+            "no_user_header",
+            "The chat template writes nothing before the user's text, so there is no pre-query"
+            " template to prompt with. Is this a base model? Give a template with chat_template=.",
+        )
+    if not scaffold.post_query.strip():
+        raise ChatTemplateError(
+            "no_text_after_user",
+            "The chat template writes nothing after the user's text, so a model cannot show where"
+            " an instruction ends. Give another template with chat_template=.",
+        )
 
 
 def drop_preamble(scaffold: Scaffold, text: str) -> str:
@@ -134,6 +160,15 @@ class _Turns:
     gap: str = ""
     end: str = ""
     prefix_stable: bool = True
+
+
+@dataclass(frozen=True)
+class _WithSystem:
+    """A rendering with a system message, `None` if refused; what stands around its text."""
+
+    found: Split | None
+    before: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,7 +193,7 @@ def _choose_content_format(renderer: ChatRenderer) -> tuple[ChatRenderer, Split]
     try:
         return renderer, split(renderer, [])
     except ChatTemplateError as error:
-        if error.code == "compile_error":
+        if error.code == "compile_error" or isinstance(error.__cause__, REFUSALS):
             raise
         parts = replace(renderer, content_format="parts")
         try:
@@ -197,18 +232,6 @@ def _require_affixes_independent_of_content(renderer: ChatRenderer, expected: Sp
                 f"What the chat template writes around the user's text depends on that text:"
                 f" {expected.before!r} became {found.before!r} for {probe!r}.",
             )
-    if not expected.before:
-        raise ChatTemplateError(
-            "no_user_header",
-            "The chat template writes nothing before the user's text, so there is no pre-query"
-            " template to prompt with. Is this a base model? Give a template with chat_template=.",
-        )
-    if not expected.after.strip():
-        raise ChatTemplateError(
-            "no_text_after_user",
-            "The chat template writes nothing after the user's text, so a model cannot show where"
-            " an instruction ends. Give another template with chat_template=.",
-        )
 
 
 def _probe_history(renderer: ChatRenderer, single: Split) -> _Turns:
@@ -228,7 +251,7 @@ def _probe_history(renderer: ChatRenderer, single: Split) -> _Turns:
         gap=gap,
         end=end,
         prefix_stable=head == single.before
-        and second.before.startswith(final)
+        and second.before.startswith(final + _ASSISTANT + end)
         and third.before.startswith(second.before),
     )
 
@@ -248,16 +271,16 @@ def _user_header(
     pre_query = single.before
     gap = turns.gap or pre_query
     ending = next((end for end in (turns.end, user_end) if end and gap.startswith(end)), "")
-    gap = gap.removeprefix(ending) or gap
+    # Where a user's header is also what ends an assistant's turn, it is a header all the same.
+    opens = gap.removeprefix(ending)
+    gap = opens if opens.strip() else gap
     length = _common_suffix_length(pre_query, gap)
     start = tokens.snap(pre_query, len(pre_query) - length, forward=True)
     offset = len(pre_query) - len(gap)
     start = max(start, offset + tokens.snap(gap, len(gap) - length, forward=True))
-    header = pre_query[start:]
-    # The suffix may reach back into the end of the turn before; cut it at what opens a turn.
-    opener = tokens.first(pre_query.removeprefix(bos_token))
-    if opener and header.find(opener.group()) > 0:
-        header = header[header.find(opener.group()) :]
+    if length < len(gap):
+        start = _word_start(pre_query, start, tokens)
+    header = _without_turn_end(pre_query[start:], pre_query.removeprefix(bos_token), tokens)
     newlines = len(header) - len(header.lstrip("\n"))
     if header.strip() and single.after.startswith("\n" * newlines):
         header = header[newlines:]
@@ -268,6 +291,41 @@ def _user_header(
         return header
     inner = gap.removeprefix(bos_token)
     return inner if turns.works and inner.strip() and inner.strip() in pre_query else pre_query
+
+
+def _word_start(text: str, cut: int, tokens: TokenFinder) -> int:
+    """Move a cut inside a word, such as the number of a turn, to the start of that line."""
+    edges = {edge for match in tokens.looks.finditer(text) for edge in match.span()}
+    around = text[max(cut - 1, 0) : cut + 1]
+    if cut in edges or len(around.strip()) < 2:
+        return cut
+    return max(edge for edge in {0, text.rfind("\n", 0, cut) + 1, *edges} if edge < cut)
+
+
+def _without_turn_end(header: str, first_turn: str, tokens: TokenFinder) -> str:
+    """Take off the end of the turn before, into which a common suffix may reach back."""
+    opener = tokens.first(first_turn)
+    before, found, after = header.partition(opener.group()) if opener else (header, "", "")
+    # Plain words before the first token open the turn themselves (`user<|sep|>`).
+    is_turn_end = not before.strip() or tokens.markers(before)
+    return found + after if found and is_turn_end else header
+
+
+def _opening_tokens(preamble: str, elsewhere: Collection[str], tokens: TokenFinder) -> str:
+    """Return the tokens that start every prompt: BOS and those that open nothing but the text.
+
+    Args:
+        preamble: What stands before the first user header.
+        elsewhere: Tokens that open or close a turn.
+        tokens: Finds control tokens.
+    """
+    end = 0
+    for match in tokens.looks.finditer(preamble):
+        is_followed = tokens.looks.match(preamble, match.end())
+        if match.start() != end or match.group() in elsewhere or not is_followed:
+            break
+        end = match.end()
+    return preamble[:end]
 
 
 def _preamble(
@@ -303,23 +361,29 @@ def _generation_prompt(single: Split, closed: Split, tokens: TokenFinder) -> str
     return single.after[tokens.snap(single.after, length, forward=False) :]
 
 
-def _probe_system(renderer: ChatRenderer, single: Split, header: str, multi_turn: bool) -> _System:
+def _probe_system(renderer: ChatRenderer) -> _WithSystem:
     try:
         found = split(renderer, [_SYSTEM_MESSAGE])
     except ChatTemplateError:
+        return _WithSystem(None)
+    before, _, after = found.before.rpartition(_SYSTEM)
+    return _WithSystem(found, before, after)
+
+
+def _read_system(
+    renderer: ChatRenderer, single: Split, probe: _WithSystem, header: str, multi_turn: bool
+) -> _System:
+    found, before, after = probe.found, probe.before, probe.after
+    if found is None:
         return _System("unsupported")
     if _SYSTEM not in found.before + found.after:
         return _System("dropped")
-    before, _, after = found.before.rpartition(_SYSTEM)
-    # A header of white space alone cannot be looked for: then any text sets the system turn apart.
-    is_separate = header.strip() in after if header.strip() else bool(after.strip())
-    default = None
-    fits = len(before) + len(after) <= len(single.before)
-    if fits and single.before.startswith(before) and single.before.endswith(after):
-        default = single.before[len(before) : len(single.before) - len(after)] or None
+    is_separate = bool(header.strip()) and header.strip() in after
+    is_written = single.before.startswith(before) and single.before.endswith(after)
+    written = single.before[len(before) : len(single.before) - len(after)]
     return _System(
         mode="separate" if is_separate else "merged",
-        default=default,
+        default=(written or None) if is_written else None,
         moves=multi_turn and _system_moves(renderer, found),
         end=after,
         repeated=(found.before + found.after).count(_SYSTEM) > 1,
@@ -340,6 +404,8 @@ def _strips_content(renderer: ChatRenderer, single: Split) -> bool:
 
 
 def _is_dated(renderer: ChatRenderer, mode: SystemMode) -> bool:
+    if "strftime_now" not in renderer.source:
+        return False
     before: list[Messages] = [[]] if mode == "unsupported" else [[], [_SYSTEM_MESSAGE]]
     early, late = (replace(renderer, now=clock) for clock in _CLOCKS)
     return any(split(early, messages) != split(late, messages) for messages in before)
@@ -358,7 +424,10 @@ def _hazards(scaffold: Scaffold, turns: _Turns, system: _System, bos_token: str)
     renderer = scaffold.renderer
     eos_token = renderer.special_tokens.get("eos_token") or "\0"
     post = scaffold.post_query
+    words = re.findall(r"[^\W_]+", scaffold.tokens.erase(scaffold.preamble))
     found = {
+        "no_user_header": not scaffold.pre_query.strip(),
+        "no_text_after_user": not post.strip(),
         "system_unsupported": system.mode == "unsupported",
         "system_dropped": system.mode == "dropped",
         "system_merged": system.mode == "merged",
@@ -366,21 +435,19 @@ def _hazards(scaffold: Scaffold, turns: _Turns, system: _System, bos_token: str)
         "system_moves_in_history": system.moves,
         "multi_turn_unsupported": not turns.works,
         "default_system_prompt": system.default is not None,
-        "default_preamble": system.default is None and bool(scaffold.preamble),
+        # The name of a role alone is an empty turn.
+        "default_preamble": system.default is None and len(words) > 1,
         "date_in_prompt": scaffold.dated,
         "strips_user_content": scaffold.strips_content,
         "trailing_space": scaffold.pre_query.endswith(" "),
         "history_rewritten": turns.works and not turns.prefix_stable,
         "bridge_differs_from_generation_prompt": turns.works and turns.bridge != post,
         "generation_prompt_ignored": scaffold.generation_prompt is None,
-        "opens_reasoning": scaffold.opens_reasoning,
         "reasoning_removed_from_history": scaffold.history_reasoning == "removed",
         "eos_in_generation_prompt": post.rstrip().endswith(str(eos_token)),
         "conversation_end_differs": turns.works and not turns.gap.startswith(turns.end),
         "content_parts_required": renderer.content_format == "parts",
         "empty_user_differs": _empty_user_differs(scaffold),
-        # Templates ignore a misspelt option without a word.
-        "unknown_option": any(name not in renderer.source for name in renderer.kwargs),
         "header_is_only_bos": bool(bos_token) and scaffold.pre_query.strip() == bos_token,
     }
     return tuple(name for name, is_present in found.items() if is_present)

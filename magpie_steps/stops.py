@@ -1,11 +1,25 @@
 """Find the tokens and strings that end a turn, in what a template writes after it."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from magpie_steps.probes import REASONING_TAGS, TokenFinder
+from magpie_steps.reasoning import Marks
 from magpie_steps.scaffold import Scaffold
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """What comes first after a turn.
+
+    Attributes:
+        text: A control token, or plain text.
+        token_id: The token's id; `None` when the text is no single token, or without a tokenizer.
+    """
+
+    text: str
+    token_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -19,7 +33,7 @@ class Stops:
         strings: Texts to stop at: what is not a single token in the vocabulary.
     """
 
-    first: str
+    first: Stop
     token_ids: tuple[int, ...]
     strings: tuple[str, ...]
 
@@ -43,17 +57,37 @@ def user_stops(
 
 
 def assistant_stops(
-    scaffold: Scaffold, vocabulary: Mapping[str, int], eos_ids: Collection[int]
+    scaffold: Scaffold,
+    vocabulary: Mapping[str, int],
+    eos_ids: Collection[int],
+    marks: Marks | None = None,
 ) -> Stops:
-    """Return what ends an assistant's turn; the arguments are those of `user_stops`."""
+    """Return what ends an assistant's turn.
+
+    Args:
+        scaffold: As for `user_stops`.
+        vocabulary: As for `user_stops`.
+        eos_ids: As for `user_stops`.
+        marks: What the model writes around a thought: it does not stop there.
+    """
+    tokens = scaffold.tokens
     ending = scaffold.turn_gap or scaffold.conversation_end or scaffold.user_header
-    first, literal = _first_stop(ending, scaffold.tokens)
-    others = scaffold.tokens.markers(ending, scaffold.user_header, scaffold.conversation_end)
-    others |= scaffold.tokens.markers(scaffold.post_query)
+    first, literal = _first_stop(ending, tokens)
+    others = tokens.markers(ending, scaffold.user_header, scaffold.conversation_end)
+    others |= tokens.markers(scaffold.post_query)
     # What the model itself must write between the generation prompt and its answer.
-    opening = scaffold.bridge.removeprefix(scaffold.post_query)
-    others -= REASONING_TAGS | scaffold.tokens.markers(opening)
-    return _stops(first, literal, others | _eos_text(scaffold), vocabulary, eos_ids)
+    begins = scaffold.bridge.startswith(scaffold.post_query)
+    opening = scaffold.bridge.removeprefix(scaffold.post_query) if begins else ""
+    written = REASONING_TAGS | tokens.markers(opening)
+    if marks is not None:
+        written |= tokens.markers(marks.open, marks.close, marks.answer_open)
+    others = (others | _eos_text(scaffold)) - written
+    stops = _stops(first, literal, others, vocabulary, eos_ids)
+    # In a history an answer may end with a token that also ends a thought (gpt-oss's `<|end|>`).
+    if first in written and (others or eos_ids):
+        own = _stops(None, literal, others, vocabulary, eos_ids)
+        return replace(stops, token_ids=own.token_ids, strings=own.strings)
+    return stops
 
 
 def _eos_text(scaffold: Scaffold) -> set[str]:
@@ -79,8 +113,9 @@ def _stops(
     wanted += sorted(set(others) - set(wanted))
     ids = [vocabulary[stop] for stop in wanted if stop in vocabulary]
     strings = [stop for stop in wanted if stop not in vocabulary]
+    first = wanted[0] if wanted else ""
     return Stops(
-        first=wanted[0] if wanted else "",
+        first=Stop(first, vocabulary.get(first)),
         token_ids=tuple(dict.fromkeys([*ids, *sorted(eos_ids)])),
         strings=tuple(dict.fromkeys(strings)),
     )
@@ -103,6 +138,12 @@ def control_tokens(scaffold: Scaffold, special: Collection[str]) -> frozenset[st
         scaffold.system_end,
     )
     return frozenset(found - REASONING_TAGS) | _controls_among(special)
+
+
+def thought_tokens(scaffold: Scaffold, marks: Marks | None) -> frozenset[str]:
+    """Return the tokens that open or close a thought, which only the model may write."""
+    own = scaffold.tokens.markers(marks.open, marks.close) if marks else set()
+    return frozenset(own | REASONING_TAGS)
 
 
 def special_controls(tokenizer: Any) -> frozenset[str]:

@@ -7,43 +7,42 @@ after any history, and it knows where each turn ends.
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any, Literal, Self, get_args
 
 from magpie_steps.boundary import PromptEncoder, PromptIds, Tokenizer
-from magpie_steps.probes import split, user_message
-from magpie_steps.rendering import ChatRenderer, ChatTemplateError
-from magpie_steps.scaffold import (
-    Scaffold,
-    SystemMode,
-    derive_scaffold,
-    drop_preamble,
-)
+from magpie_steps.derivation import Clock, Derivation, Options, choose_template, settable
+from magpie_steps.probes import split
+from magpie_steps.reasoning import Marks, Reasoned, split_reasoning
+from magpie_steps.rendering import REASONING_FIELDS, ChatRenderer, ChatTemplateError
+from magpie_steps.scaffold import Scaffold, SystemMode, drop_preamble, require_user_turn
 from magpie_steps.stops import (
-    Stops,
+    Stop,
     assistant_stops,
     control_tokens,
     eos_ids_of,
     special_texts,
+    thought_tokens,
     user_stops,
     vocabulary_of,
 )
+from magpie_steps.system_prompt import SystemPolicy, place_system, require_printed, take_system
 
 __all__ = [
+    "BosPolicy",
     "ChatTemplateError",
     "Form",
     "PreQueryTemplate",
     "PromptIds",
+    "Stop",
     "SystemMode",
     "SystemPolicy",
 ]
 
 Message = Mapping[str, Any]
-Clock = Callable[[], datetime]
 Form = Literal["rendered", "bare"]
-SystemPolicy = Literal["error", "ignore", "merge", "prepend"]
+BosPolicy = Literal["template", "always", "never"]
 
 # Distinct (system prompt, form, policy) combinations whose first-turn prompt is remembered.
 _MAX_REMEMBERED_PROMPTS = 4096
@@ -69,11 +68,12 @@ class PreQueryTemplate:
             `merged` (into a user turn), `dropped` (without a word) or `unsupported` (it raises).
         system_moves: The system prompt moves to a later user turn when the history grows.
         default_system_prompt: The system prompt that the template writes by itself, or `None`.
-        user_stop: What comes first after a user's text: a control token, or text.
+        user_stop: What comes first after a user's text: a control token, or text; with its id.
         stop_token_ids: Ids that end a user's turn; empty without a tokenizer.
         stop_strings: Texts that end a user's turn and are not single tokens.
         assistant_stop: What comes first after an assistant's text that a user's text follows.
-        assistant_stop_token_ids: Ids that end an assistant's turn; empty without a tokenizer.
+        assistant_stop_token_ids: Ids that end an assistant's turn, thoughts included; empty without
+            a tokenizer.
         assistant_stop_strings: Texts that end an assistant's turn and are not single tokens.
         conversation_end: What the template writes after an assistant's text at the very end.
         control_tokens: Tokens of template and tokenizer that may never stand in a text. `<think>`
@@ -82,6 +82,13 @@ class PreQueryTemplate:
         bos_in_template: The template writes the BOS token itself.
         dated: The prompt holds the date of the clock.
         history_reasoning: What becomes of `<think>` text in an earlier assistant message.
+        reasoning_marks: What the model writes around its thoughts; `None` if it does not think.
+        opens_reasoning: What a response's prompt opens a thought with and what the model closes it
+            with, e.g. `("<think>", "</think>")`; `None` when the prompt opens none.
+        known_options: Variables of the template that can be set, sorted.
+        system_policy: What becomes of system prompts when nothing else is asked for.
+        add_bos: Whether prompts begin with the BOS token: as the `template` has it, `always` or
+            `never`.
         content_format: `parts` for templates that take only `[{"type": "text", ...}]`.
         hazards: What is unusual about this template, as stable words; none of them is an error.
     """
@@ -95,10 +102,10 @@ class PreQueryTemplate:
     system_mode: SystemMode
     system_moves: bool
     default_system_prompt: str | None
-    user_stop: str
+    user_stop: Stop
     stop_token_ids: tuple[int, ...]
     stop_strings: tuple[str, ...]
-    assistant_stop: str
+    assistant_stop: Stop
     assistant_stop_token_ids: tuple[int, ...]
     assistant_stop_strings: tuple[str, ...]
     conversation_end: str
@@ -107,11 +114,19 @@ class PreQueryTemplate:
     bos_in_template: bool
     dated: bool
     history_reasoning: str
+    reasoning_marks: Marks | None
+    opens_reasoning: tuple[str, str] | None
+    known_options: tuple[str, ...]
+    system_policy: SystemPolicy
+    add_bos: BosPolicy
     content_format: str
     hazards: tuple[str, ...]
     _scaffold: Scaffold = field(repr=False)
+    _responses: ChatRenderer = field(repr=False)
+    _bos_token: str = field(repr=False)
     _encoder: PromptEncoder | None = field(repr=False)
     _forbidden: re.Pattern[str] = field(repr=False)
+    _forbidden_to_users: re.Pattern[str] = field(repr=False)
     _endings: tuple[str, ...] = field(repr=False)
     _remembered: dict[tuple[str | None, Form, SystemPolicy], PromptIds] = field(
         repr=False, default_factory=dict
@@ -123,9 +138,12 @@ class PreQueryTemplate:
         tokenizer: Tokenizer,
         *,
         chat_template: str | None = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
+        chat_template_kwargs: Options | None = None,
+        response_kwargs: Options | None = None,
         clock: Clock | None = None,
         generation_config: Any = None,
+        system_policy: SystemPolicy = "error",
+        add_bos: BosPolicy = "template",
     ) -> Self:
         """Derive from a transformers tokenizer.
 
@@ -134,75 +152,107 @@ class PreQueryTemplate:
             chat_template: Jinja text, or the name of one of the tokenizer's templates; the
                 tokenizer's own (default) template when `None`.
             chat_template_kwargs: Variables for the template, e.g. `{"enable_thinking": False}`.
+            response_kwargs: Variables for responses' prompts alone, over `chat_template_kwargs`.
+                Where both are the same, a response's prompt goes on from the instruction's.
             clock: Tells the date to templates that print it; the machine's clock when `None`.
             generation_config: The model's generation config or its dict: its end-of-sequence ids
                 become stops.
+            system_policy: What becomes of system prompts; see `pre_query_text`.
+            add_bos: Whether prompts begin with the BOS token. What a template writes is what its
+                model was trained on; some leave BOS to the tokenizer, and then none is written.
 
         Raises:
             ChatTemplateError: Without a template, or when it cannot serve; see the code.
         """
-        source = _choose_template(tokenizer.chat_template, chat_template)
+        source = choose_template(tokenizer.chat_template, chat_template)
         vocabulary = vocabulary_of(tokenizer)
-        renderer = _renderer(source, tokenizer.special_tokens_map, chat_template_kwargs, clock)
-        bos_token = str(tokenizer.special_tokens_map.get("bos_token") or "")
-        scaffold = derive_scaffold(renderer, vocabulary, bos_token=bos_token)
-        eos_ids = eos_ids_of(tokenizer, generation_config)
-        return cls._build(
-            scaffold,
-            user=user_stops(scaffold, vocabulary, eos_ids),
-            assistant=assistant_stops(scaffold, vocabulary, eos_ids),
-            special=special_texts(tokenizer),
+        derivation = Derivation.begin(
+            source,
+            tokenizer.special_tokens_map,
+            kwargs=(chat_template_kwargs, response_kwargs),
+            clock=clock,
             vocabulary=vocabulary,
+        )
+        scaffold = derivation.scaffold
+        require_user_turn(scaffold)
+        return cls._build(
+            derivation,
+            eos_ids=eos_ids_of(tokenizer, generation_config),
+            special=special_texts(tokenizer),
             encoder=PromptEncoder(tokenizer, scaffold.pre_query, scaffold.user_header),
+            policies=(system_policy, add_bos),
         )
 
     @classmethod
     def from_template(
         cls,
         template: str,
-        special_tokens: Mapping[str, str],
+        special_tokens: Mapping[str, str | None],
         *,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
+        chat_template_kwargs: Options | None = None,
+        response_kwargs: Options | None = None,
         clock: Clock | None = None,
+        system_policy: SystemPolicy = "error",
+        add_bos: BosPolicy = "template",
     ) -> Self:
         """Derive from a template's text alone: texts and stop strings, but no token ids.
 
+        A template without a user header, or without anything after the user's text, is described
+        with the hazard `no_user_header` or `no_text_after_user`; `from_tokenizer` refuses it.
+
         Args:
             template: Jinja text.
-            special_tokens: What the template may name, e.g. `{"bos_token": "<s>"}`.
-            chat_template_kwargs: Variables for the template.
-            clock: Tells the date to templates that print it; the machine's clock when `None`.
+            special_tokens: What the template may name, e.g. `{"bos_token": "<s>"}`; `None` is a
+                token that is not set.
+            chat_template_kwargs: As in `from_tokenizer`.
+            response_kwargs: As in `from_tokenizer`.
+            clock: As in `from_tokenizer`.
+            system_policy: As in `from_tokenizer`.
+            add_bos: As in `from_tokenizer`.
 
         Raises:
             ChatTemplateError: When the template cannot serve; see the code.
         """
-        renderer = _renderer(template, special_tokens, chat_template_kwargs, clock)
-        bos_token = str(special_tokens.get("bos_token") or "")
-        scaffold = derive_scaffold(renderer, bos_token=bos_token)
-        return cls._build(
-            scaffold,
-            user=user_stops(scaffold, {}, ()),
-            assistant=assistant_stops(scaffold, {}, ()),
-            special=set(special_tokens.values()),
+        derivation = Derivation.begin(
+            template,
+            special_tokens,
+            kwargs=(chat_template_kwargs, response_kwargs),
+            clock=clock,
             vocabulary={},
+        )
+        return cls._build(
+            derivation,
+            eos_ids=set(),
+            special={token for token in special_tokens.values() if token},
             encoder=None,
+            policies=(system_policy, add_bos),
         )
 
     @classmethod
     def _build(
         cls,
-        scaffold: Scaffold,
+        derivation: Derivation,
         *,
-        user: Stops,
-        assistant: Stops,
+        eos_ids: set[int],
         special: set[str],
-        vocabulary: Mapping[str, int],
         encoder: PromptEncoder | None,
+        policies: tuple[SystemPolicy, BosPolicy],
     ) -> Self:
+        scaffold, vocabulary = derivation.scaffold, derivation.vocabulary
+        system_policy, add_bos = policies
+        _require_choice("system_policy", system_policy, get_args(SystemPolicy))
+        _require_choice("add_bos", add_bos, get_args(BosPolicy))
+        if add_bos == "always" and not derivation.bos_token:
+            raise ChatTemplateError(
+                "no_bos_token",
+                'add_bos="always" needs a BOS token, and the tokenizer has none; use "template".',
+            )
+        user = user_stops(scaffold, vocabulary, eos_ids)
+        assistant = assistant_stops(scaffold, vocabulary, eos_ids, derivation.marks)
         controls = control_tokens(scaffold, special)
-        encoded = sorted(controls & set(vocabulary), key=lambda token: (-len(token), token))
+        thoughts = thought_tokens(scaffold, derivation.marks)
         return cls(
-            template_sha256=hashlib.sha256(scaffold.renderer.source.encode()).hexdigest(),
+            template_sha256=_sha256(scaffold.renderer.source),
             pre_query=scaffold.pre_query,
             bare_pre_query=scaffold.bare_pre_query,
             user_header=scaffold.user_header,
@@ -223,12 +273,20 @@ class PreQueryTemplate:
             bos_in_template=scaffold.bos_in_template,
             dated=scaffold.dated,
             history_reasoning=scaffold.history_reasoning,
+            reasoning_marks=derivation.marks,
+            opens_reasoning=derivation.opening,
+            known_options=settable(scaffold.renderer),
+            system_policy=system_policy,
+            add_bos=add_bos,
             content_format=scaffold.renderer.content_format,
-            hazards=scaffold.hazards,
+            hazards=derivation.hazards,
             _scaffold=scaffold,
+            _responses=derivation.responses,
+            _bos_token=derivation.bos_token,
             _encoder=encoder,
-            _endings=tuple({user.first, *user.strings, *controls} - {""}),
-            _forbidden=re.compile("|".join(map(re.escape, encoded)) or "(?!)"),
+            _endings=tuple({user.first.text, *user.strings, *controls} - {""}),
+            _forbidden=_any_of(controls & set(vocabulary)),
+            _forbidden_to_users=_any_of((controls | thoughts) & set(vocabulary)),
         )
 
     def pre_query_text(
@@ -237,7 +295,7 @@ class PreQueryTemplate:
         system: str | None = None,
         *,
         form: Form = "rendered",
-        system_policy: SystemPolicy = "error",
+        system_policy: SystemPolicy | None = None,
     ) -> str:
         """Return the prompt that ends where the next user's text begins.
 
@@ -249,14 +307,15 @@ class PreQueryTemplate:
                 before the first user turn. An explicit system prompt is kept in both.
             system_policy: What to do when `system_mode` is not `separate`: `error`; `ignore` the
                 system prompt; `merge` (mode `merged` only): the model then continues a user turn
-                that begins with it; `prepend` it to the first user text ourselves.
+                that begins with it; `prepend` it to the first user text ourselves. The template's
+                own `system_policy` when `None`.
 
         Raises:
             ChatTemplateError: `system_merged`, `system_dropped`, `system_unsupported`,
                 `multi_turn_unsupported`, `control_token_in_content`, `bad_messages`, or what the
                 template raises.
         """
-        messages, system = _take_system(history, system)
+        messages, system = take_system(history, system)
         if messages and messages[-1].get("role") != "assistant":
             raise ChatTemplateError(
                 "bad_messages",
@@ -268,12 +327,12 @@ class PreQueryTemplate:
                 "multi_turn_unsupported",
                 "The chat template does not print earlier turns; generate one turn (n_turns=1).",
             )
-        messages, prefix = self._with_system(messages, system, system_policy)
+        self._require_no_control_tokens(messages, system)
+        policy = system_policy or self.system_policy
+        messages, prefix = place_system(messages, system, self.system_mode, policy)
         text = split(self._scaffold.renderer, messages, prefix=prefix).before
-        self._require_system(text, messages)
-        if form == "bare":
-            return drop_preamble(self._scaffold, text)
-        return text
+        require_printed(text, messages)
+        return self._with_bos(drop_preamble(self._scaffold, text) if form == "bare" else text)
 
     def pre_query_ids(
         self,
@@ -281,14 +340,14 @@ class PreQueryTemplate:
         system: str | None = None,
         *,
         form: Form = "rendered",
-        system_policy: SystemPolicy = "error",
+        system_policy: SystemPolicy | None = None,
     ) -> PromptIds:
         """Return `pre_query_text` as token ids that end at a boundary the model knows.
 
         Arguments and errors are those of `pre_query_text`; moreover `no_tokenizer` and
         `boundary_merge`. First turns are remembered: calling it for every row is free.
         """
-        key = (system, form, system_policy)
+        key = (system, form, system_policy or self.system_policy)
         if not history and key in self._remembered:
             return self._remembered[key]
         text = self.pre_query_text(history, system, form=form, system_policy=system_policy)
@@ -300,7 +359,7 @@ class PreQueryTemplate:
         return prompt
 
     def response_prompt_text(
-        self, messages: Sequence[Message], *, system_policy: SystemPolicy = "error"
+        self, messages: Sequence[Message], *, system_policy: SystemPolicy | None = None
     ) -> str:
         """Return the prompt that ends where the assistant's answer begins.
 
@@ -314,26 +373,32 @@ class PreQueryTemplate:
             ChatTemplateError: `bad_messages`, `system_dropped`, `system_unsupported`,
                 `control_token_in_content`, or what the template raises.
         """
-        rest, system = _take_system(messages, None)
+        rest, system = take_system(messages, None)
         if not rest or rest[-1].get("role") != "user":
             raise ChatTemplateError(
                 "bad_messages",
                 "A response answers a user: messages must end with a user message, not with"
                 f" {rest[-1].get('role') if rest else None!r}.",
             )
-        if self.system_mode == "merged" and system_policy == "error":
-            system_policy = "merge"
-        rest, _ = self._with_system(rest, system, system_policy)
-        text = self._scaffold.renderer.render(rest, add_generation_prompt=True)
-        self._require_system(text, rest)
-        return text
+        policy = system_policy or self.system_policy
+        if self.system_mode == "merged" and policy == "error":
+            policy = "merge"
+        self._require_no_control_tokens(rest, system)
+        rest, _ = place_system(rest, system, self.system_mode, policy)
+        text = self._responses.render(rest, add_generation_prompt=True)
+        require_printed(text, rest)
+        return self._with_bos(text)
 
     def response_prompt_ids(
-        self, messages: Sequence[Message], *, system_policy: SystemPolicy = "error"
+        self, messages: Sequence[Message], *, system_policy: SystemPolicy | None = None
     ) -> tuple[int, ...]:
         """Return `response_prompt_text` as token ids; arguments and errors are the same."""
         text = self.response_prompt_text(messages, system_policy=system_policy)
         return self._require_encoder().encode(text)
+
+    def split_reasoning(self, text: str) -> Reasoned:
+        """Take a response, as the engine wrote it, apart into thought and answer."""
+        return split_reasoning(text, self.reasoning_marks, opened=self.opens_reasoning is not None)
 
     def clean_query(self, text: str, healed_suffix: str = "") -> str:
         """Return a generated user turn as the template would print it in a history.
@@ -354,54 +419,39 @@ class PreQueryTemplate:
         """Return all that was derived and the options, as JSON values, for provenance."""
         renderer = self._scaffold.renderer
         values = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in vars(self).items()
-            if not name.startswith("_") and name != "control_tokens"
+            name: _as_json(value) for name, value in vars(self).items() if not name.startswith("_")
         }
         return {
             **values,
-            "control_tokens": sorted(self.control_tokens),
             "chat_template_kwargs": dict(renderer.kwargs),
+            "response_kwargs": dict(self._responses.kwargs),
             "date": renderer.now.isoformat() if self.dated else None,
         }
 
-    def _with_system(
-        self, messages: list[Message], system: str | None, policy: SystemPolicy
-    ) -> tuple[list[Message], str]:
-        """Place a system prompt; return the messages and what the next user's text begins with."""
-        self._require_no_control_tokens(messages, system)
-        if system is None or (policy == "ignore" and self.system_mode != "separate"):
-            return messages, ""
-        if self.system_mode == "separate" or (self.system_mode == "merged" and policy == "merge"):
-            return [{"role": "system", "content": system}, *messages], ""
-        if policy != "prepend":
-            raise _system_error(self.system_mode, policy)
-        prefix = f"{system}\n\n"
-        if not messages:
-            return [], prefix
-        return [user_message(prefix + str(messages[0]["content"])), *messages[1:]], ""
-
-    def _require_system(self, text: str, messages: Sequence[Message]) -> None:
-        """Check that a system prompt, if there is one, came out."""
-        if not messages or messages[0].get("role") != "system":
-            return
-        if "".join(messages[0]["content"].split()) not in "".join(text.split()):
-            raise ChatTemplateError(
-                "system_dropped",
-                "The chat template does not print this system prompt as it is:"
-                f" {messages[0]['content'][:80]!r}.",
-            )
-
     def _require_no_control_tokens(self, messages: Sequence[Message], system: str | None) -> None:
         """Refuse texts that would become control tokens, which ordinary text must never do."""
-        for text in [system, *(message.get("content") for message in messages)]:
-            match = self._forbidden.search(text) if isinstance(text, str) else None
-            if match:
-                raise ChatTemplateError(
-                    "control_token_in_content",
-                    f"The text {text!r:.80} holds the control token {match.group()!r}, which would"
-                    " end or open a turn. Drop the row, or take the token out.",
-                )
+        for message in [{"role": "system", "content": system}, *messages]:
+            # An assistant may have written its thought into its answer; nobody else has any.
+            is_model = message.get("role") == "assistant"
+            forbidden = self._forbidden if is_model else self._forbidden_to_users
+            for key in ("content", *REASONING_FIELDS):
+                text = message.get(key)
+                match = forbidden.search(text) if isinstance(text, str) else None
+                if match:
+                    raise ChatTemplateError(
+                        "control_token_in_content",
+                        f"The text {text!r:.80} holds the control token {match.group()!r}, which"
+                        " would end or open a turn or a thought. Drop the row, or take the token"
+                        " out.",
+                    )
+
+    def _with_bos(self, text: str) -> str:
+        """Return a prompt with or without the BOS token, as is asked for."""
+        if self.add_bos == "template" or not self._bos_token:
+            return text
+        if not text.lstrip().startswith(self._bos_token):
+            return text if self.add_bos == "never" else self._bos_token + text
+        return text.replace(self._bos_token, "", 1) if self.add_bos == "never" else text
 
     def _require_encoder(self) -> PromptEncoder:
         if self._encoder is None:
@@ -413,63 +463,23 @@ class PreQueryTemplate:
         return self._encoder
 
 
-def _renderer(
-    source: str,
-    special_tokens: Mapping[str, Any],
-    kwargs: Mapping[str, Any] | None,
-    clock: Clock | None,
-) -> ChatRenderer:
-    now = (clock or datetime.now)()
-    return ChatRenderer(source, dict(special_tokens), dict(kwargs or {}), now)
+def _sha256(source: str) -> str:
+    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _choose_template(own: Any, wanted: str | None) -> str:
-    """Choose as `tokenizer.get_chat_template(wanted, tools=None)` does."""
-    named = own if isinstance(own, Mapping) else {}
-    if wanted is not None:
-        return str(named.get(wanted, wanted))
-    if isinstance(own, str):
-        return own
-    if "default" in named:
-        return str(named["default"])
-    if named:
-        raise ChatTemplateError(
-            "no_chat_template",
-            "The tokenizer has several chat templates and no default one; choose with"
-            f" chat_template=: {', '.join(sorted(named))}.",
-        )
-    raise ChatTemplateError(
-        "no_chat_template",
-        "The tokenizer has no chat template, so this is probably a base model: Magpie needs an"
-        " instruction-tuned one. Choose its instruct version, or give the Jinja text with"
-        " chat_template=.",
-    )
+def _any_of(tokens: set[str] | frozenset[str]) -> re.Pattern[str]:
+    longest_first = sorted(tokens, key=lambda token: (-len(token), token))
+    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
 
-def _take_system(
-    messages: Sequence[Message], system: str | None
-) -> tuple[list[Message], str | None]:
-    """Take a leading system message out of `messages`."""
-    rest = list(messages)
-    if not rest or rest[0].get("role") != "system":
-        return rest, system
-    if system is not None:
-        raise ChatTemplateError(
-            "bad_messages", "Give the system prompt in the messages or as system=, not in both."
-        )
-    return rest[1:], str(rest[0]["content"])
+def _require_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
 
 
-def _system_error(mode: SystemMode, policy: SystemPolicy) -> ChatTemplateError:
-    what = {
-        "merged": "puts a system prompt into the user's turn, so a model would go on with a turn"
-        " that begins with the system text",
-        "dropped": "drops a system prompt without a word",
-        "unsupported": "refuses a system prompt",
-    }[mode]
-    remedies = '"ignore" or "prepend"' if mode != "merged" else '"merge", "ignore" or "prepend"'
-    return ChatTemplateError(
-        f"system_{mode}",
-        f"The chat template {what}; system_policy={policy!r} does not help. Leave the system"
-        f" prompt out, or set system_policy to {remedies}.",
-    )
+def _as_json(value: Any) -> Any:
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -20,7 +20,7 @@ from tiny_tokenizers import (
 from tokenizers import AddedToken
 
 from magpie_steps.boundary import PromptEncoder
-from magpie_steps.templates import ChatTemplateError, PreQueryTemplate
+from magpie_steps.templates import ChatTemplateError, PreQueryTemplate, Stop
 
 SHARED = Path(__file__).parents[2] / "shared" / "templates"
 EXPECTED = SHARED / "expected.json"
@@ -47,6 +47,26 @@ PLAIN = (
     "{% elif m.role == 'system' %}{{ m.content + '\n\n' }}"
     "{% else %}{{ 'ASSISTANT: ' + m.content + eos_token + '\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+THINKS = CHATML.replace(
+    "{{ '<|im_start|>assistant\n' }}{% endif %}",
+    "{{ '<|im_start|>assistant\n<think>\n' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '\n</think>\n\n' }}{% endif %}"
+    "{% endif %}",
+)
+MERGES_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{% set told = messages[0].content + '\n\n' %}"
+    "{% set messages = messages[1:] %}{% else %}{% set told = '' %}{% endif %}"
+    + CHATML.replace(" + m.content", " + (told if loop.first else '') + m.content")
+)
+CHANNELS = (
+    "{% for m in messages %}{% if m.role == 'user' %}"
+    "{{ '<|start|>user<|message|>' + m.content + '<|end|>' }}{% else %}"
+    "{% if loop.last and m.thinking %}"
+    "{{ '<|start|>assistant<|channel|>analysis<|message|>' + m.thinking + '<|end|>' }}{% endif %}"
+    "{{ '<|start|>assistant<|channel|>final<|message|>' + m.content }}"
+    "{{ '<|return|>' if loop.last else '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
 )
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
@@ -86,8 +106,8 @@ def turn_2() -> list[dict[str, str]]:
 READERS: dict[str, Callable[[PreQueryTemplate], Any]] = {
     "pre_query": lambda template: template.pre_query_text(),
     "post_query": lambda template: template.post_query,
-    "user_stop": lambda template: template.user_stop,
-    "assistant_stop": lambda template: template.assistant_stop,
+    "user_stop": lambda template: template.user_stop.text,
+    "assistant_stop": lambda template: template.assistant_stop.text,
     "system_mode": lambda template: template.system_mode,
     "pre_query_with_system": lambda template: text_with_system(template, []),
     "pre_query_turn2": lambda template: template.pre_query_text(turn_2()),
@@ -368,12 +388,12 @@ def test_a_marker_that_is_no_token_is_a_stop_string() -> None:
     template = PreQueryTemplate.from_tokenizer(
         mistral_style(), chat_template=PLAIN.replace("ASSISTANT:", "<|assistant|>")
     )
-    assert template.user_stop == "<|assistant|>"
+    assert template.user_stop.text == "<|assistant|>"
     assert template.stop_strings == ("<|assistant|>",)
     assert template.stop_token_ids == (mistral_style().eos_token_id,)
     plain = PreQueryTemplate.from_tokenizer(mistral_style(), chat_template=PLAIN)
-    assert (plain.user_stop, plain.stop_strings) == ("ASSISTANT:", ("ASSISTANT:",))
-    assert plain.assistant_stop == "</s>"
+    assert (plain.user_stop.text, plain.stop_strings) == ("ASSISTANT:", ("ASSISTANT:",))
+    assert plain.assistant_stop.text == "</s>"
     assert plain.pre_query_ids().healed_suffix == " "
 
 
@@ -519,7 +539,7 @@ def test_content_parts_are_used_where_a_template_needs_them() -> None:
 
 
 def test_provenance_is_json_and_pickles() -> None:
-    template = from_text(CHATML, chat_template_kwargs={"enable_thinking": False})
+    template = from_text(THINKS, chat_template_kwargs={"enable_thinking": False})
     values = json.loads(json.dumps(template.to_dict()))
     assert values["system_mode"] == "separate"
     assert values["chat_template_kwargs"] == {"enable_thinking": False}
@@ -532,8 +552,135 @@ def test_provenance_is_json_and_pickles() -> None:
     assert copy.pre_query_ids() == original.pre_query_ids()
 
 
-def test_an_option_that_the_template_does_not_know_is_a_hazard() -> None:
-    assert "unknown_option" in from_text(CHATML, chat_template_kwargs={"thinking": 1}).hazards
+@pytest.mark.parametrize("name", ["chat_template_kwargs", "response_kwargs"])
+def test_an_option_that_the_template_does_not_know_is_refused(name: str) -> None:
+    """Transformers and vLLM ignore it without a word, so the model would go on thinking."""
+    with pytest.raises(ChatTemplateError, match=r"'thinking'.*it knows: enable_thinking") as caught:
+        from_text(THINKS, **{name: {"thinking": False}})
+    assert caught.value.code == "unknown_option"
+    with pytest.raises(ChatTemplateError, match="it knows: none"):
+        from_text(CHATML, **{name: {"thinking": False}})
+    assert from_text(THINKS).known_options == ("enable_thinking",)
+    assert from_text(PLAIN).known_options == ()
+
+
+def test_responses_may_have_options_of_their_own() -> None:
+    template = from_text(THINKS, response_kwargs={"enable_thinking": False})
+    assert template.pre_query == from_text(THINKS).pre_query
+    assert template.response_prompt_text([QUESTION]).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert template.opens_reasoning is None
+    assert from_text(THINKS).response_prompt_text([QUESTION]).endswith("assistant\n<think>\n")
+    assert from_text(THINKS).opens_reasoning == ("<think>\n", "</think>")
+    assert template.to_dict()["response_kwargs"] == {"enable_thinking": False}
+
+
+def test_a_thought_is_split_from_the_answer() -> None:
+    reasoned = from_text(THINKS).split_reasoning("The user asks.\n</think>\n\nIt pulls.")
+    assert (reasoned.reasoning, reasoned.answer) == ("The user asks.", "It pulls.")
+    plain = from_text(CHATML)
+    assert plain.reasoning_marks is None
+    assert plain.split_reasoning("It pulls.").answer == "It pulls."
+
+
+def test_a_token_that_also_ends_a_thought_does_not_end_the_answer() -> None:
+    template = from_text(CHANNELS)
+    assert template.reasoning_marks is not None
+    assert template.reasoning_marks.close == "<|end|><|start|>assistant<|channel|>final<|message|>"
+    assert template.assistant_stop.text == "<|end|>"
+    assert "<|return|>" in template.assistant_stop_strings
+    assert "<|end|>" not in template.assistant_stop_strings
+    assert "<|end|>" in template.stop_strings
+
+
+def test_no_user_opens_a_thought() -> None:
+    """The tag in a user's text became the token, and the model's answer began inside a thought."""
+    tokenizer = qwen_style()
+    tokenizer.add_tokens([AddedToken("<think>"), AddedToken("</think>")])
+    template = PreQueryTemplate.from_tokenizer(tokenizer, chat_template=THINKS)
+    asked = {"role": "user", "content": "What is <think>?"}
+    for call in (
+        lambda: template.response_prompt_ids([asked]),
+        lambda: template.pre_query_ids([asked, HISTORY[1]]),
+        lambda: template.pre_query_ids(system="Write <think> first."),
+    ):
+        with pytest.raises(ChatTemplateError) as caught:
+            call()
+        assert caught.value.code == "control_token_in_content"
+    thought = {"role": "assistant", "content": "<think>\nHm\n</think>\n\nHello!"}
+    assert template.pre_query_ids([HISTORY[0], thought])
+
+
+def test_a_special_token_may_be_unset() -> None:
+    tokens = {"bos_token": None, "eos_token": "</s>"}
+    template = PreQueryTemplate.from_template(CHATML, tokens)
+    assert template.pre_query == from_text(CHATML).pre_query
+    without = PreQueryTemplate.from_template(PLAIN, tokens)
+    assert without.pre_query == from_text(PLAIN).pre_query.removeprefix("<s>")
+    with pytest.raises(ChatTemplateError) as caught:
+        PreQueryTemplate.from_template("{{ bos_token + '' }}" + CHATML, tokens)
+    assert caught.value.code == "extra_variable_required"
+
+
+def test_names_that_the_template_sets_itself_are_no_options() -> None:
+    source = (
+        "{% set first = true %}{% for t in things %}{% set seen = t %}{% endfor %}"
+        "{% if date_string is not defined %}{% set date_string = 'today' %}{% endif %}"
+        "{% if seen %}{{ seen }}{% endif %}{{ mode | default('plain') }}"
+    )
+    assert from_text(source + CHATML).known_options == ("date_string", "mode", "things")
+
+
+def test_an_answer_stops_where_history_closes_its_turn_otherwise_opened() -> None:
+    """The whole bridge was taken for what the model writes, and its own stop with it."""
+    source = CHATML.replace(
+        "{{ '<|im_start|>assistant\n' }}", "{{ '<|im_start|>assistant\n<think>\n' }}"
+    )
+    template = from_text(source)
+    assert template.assistant_stop.text == "<|im_end|>"
+    assert "<|im_end|>" in template.assistant_stop_strings
+
+
+def test_stops_have_the_ids_of_tokens() -> None:
+    template = PreQueryTemplate.from_tokenizer(qwen_style())
+    stop = qwen_style().convert_tokens_to_ids("<|im_end|>")
+    assert template.user_stop == Stop("<|im_end|>", stop)
+    assert template.assistant_stop == Stop("<|im_end|>", stop)
+    assert from_text(CHATML).user_stop == Stop("<|im_end|>", None)
+    plain = PreQueryTemplate.from_tokenizer(gpt2_style(), chat_template=PLAIN)
+    assert plain.user_stop == Stop("ASSISTANT:", None)
+
+
+def test_the_policy_for_system_prompts_can_be_the_template_s() -> None:
+    merges = from_text(MERGES_SYSTEM, system_policy="merge")
+    assert TUTOR in merges.pre_query_text(system=TUTOR)
+    with pytest.raises(ChatTemplateError) as caught:
+        merges.pre_query_text(system=TUTOR, system_policy="error")
+    assert caught.value.code == "system_merged"
+    assert from_text(DROPS_SYSTEM, system_policy="ignore").pre_query_text(system=TUTOR) == (
+        from_text(DROPS_SYSTEM).pre_query
+    )
+    prepends = from_text(REFUSES_SYSTEM + CHATML, system_policy="prepend")
+    assert prepends.pre_query_text(system=TUTOR).endswith(f"user\n{TUTOR}\n\n")
+    with pytest.raises(ValueError, match=r"system_policy is 'drop'.*error, ignore, merge, prepend"):
+        from_text(CHATML, system_policy="drop")
+
+
+def test_bos_is_written_as_asked_for() -> None:
+    for style in (llama_style(), qwen_style()):
+        written = PreQueryTemplate.from_tokenizer(style).pre_query
+        bos = style.bos_token or ""
+        never = PreQueryTemplate.from_tokenizer(style, add_bos="never")
+        assert never.pre_query_text() == written.removeprefix(bos)
+        assert style.bos_token_id not in never.pre_query_ids().ids
+    tokens = {"bos_token": "<s>", "eos_token": "<|im_end|>"}
+    always = PreQueryTemplate.from_template(CHATML, tokens, add_bos="always")
+    assert always.pre_query_text() == "<s><|im_start|>user\n"
+    assert always.response_prompt_text([QUESTION]).startswith("<s><|im_start|>user")
+    once = PreQueryTemplate.from_tokenizer(llama_style(), add_bos="always")
+    assert once.pre_query_ids() == PreQueryTemplate.from_tokenizer(llama_style()).pre_query_ids()
+    with pytest.raises(ChatTemplateError) as caught:
+        PreQueryTemplate.from_template(CHATML, {}, add_bos="always")
+    assert caught.value.code == "no_bos_token"
 
 
 # --- named templates, and errors ------------------------------------------------------------------
@@ -556,11 +703,11 @@ class Named:
 
 def test_the_default_or_the_named_template_is_chosen() -> None:
     tokenizer = Named({"default": CHATML, "plain": PLAIN})
-    assert PreQueryTemplate.from_tokenizer(tokenizer).user_stop == "<|im_end|>"
+    assert PreQueryTemplate.from_tokenizer(tokenizer).user_stop.text == "<|im_end|>"
     chosen = PreQueryTemplate.from_tokenizer(tokenizer, chat_template="plain")
-    assert chosen.user_stop == "ASSISTANT:"
+    assert chosen.user_stop.text == "ASSISTANT:"
     given = PreQueryTemplate.from_tokenizer(tokenizer, chat_template=LLAMA_TEMPLATE)
-    assert given.user_stop == "<|eot_id|>"
+    assert given.user_stop.text == "<|eot_id|>"
 
 
 @pytest.mark.parametrize("own", [None, {}, {"rag": CHATML}])
@@ -581,8 +728,6 @@ def test_a_tokenizer_without_a_template_is_told_apart(own: Any) -> None:
         (CHATML + "{{ messages[-1].content }}", "content_repeated"),
         (CHATML.replace("m.content", "m.content.replace('\n\n', '\n')"), "content_transformed"),
         ("{{ messages[0].content | length }}" + CHATML, "affix_depends_on_content"),
-        ("{% for m in messages %}{{ m.content + eos_token }}{% endfor %}", "no_user_header"),
-        ("{% for m in messages %}{{ '<u>' + m.content }}{% endfor %}", "no_text_after_user"),
     ],
 )
 def test_a_template_that_cannot_serve_says_why(source: str, code: str) -> None:
@@ -590,6 +735,22 @@ def test_a_template_that_cannot_serve_says_why(source: str, code: str) -> None:
         from_text(source)
     assert caught.value.code == code
     assert len(str(caught.value)) > 40
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        ("{% for m in messages %}{{ m.content + eos_token }}{% endfor %}", "no_user_header"),
+        ("{% for m in messages %}{{ '<u>' + m.content }}{% endfor %}", "no_text_after_user"),
+    ],
+)
+def test_a_template_without_a_user_turn_is_described_but_prompts_nothing(
+    source: str, code: str
+) -> None:
+    assert code in from_text(source).hazards
+    with pytest.raises(ChatTemplateError) as caught:
+        PreQueryTemplate.from_tokenizer(gpt2_style(), chat_template=source)
+    assert caught.value.code == code
 
 
 def test_calls_that_make_no_sense_are_refused() -> None:

@@ -1,7 +1,9 @@
 """Small real tokenizers, trained on a few sentences, for tests that need true token ids.
 
-They have the habits of three families: Llama 3 (byte-level BPE whose post-processor prepends BOS),
-Qwen (byte-level BPE, no BOS) and Mistral (Metaspace BPE, where a space belongs to the next word).
+They have the habits of several families: Llama 3 (byte-level BPE whose post-processor prepends
+BOS), Qwen (byte-level BPE, no BOS), Mistral (Metaspace BPE, where a space belongs to the next
+word), Llama 2 (the same, with headers that are no tokens), Phi 3 (tokens that eat the white space
+after them) and Falcon (byte-level BPE, headers of plain words).
 """
 
 from functools import cache
@@ -12,6 +14,7 @@ from tokenizers import (
     Tokenizer,
     decoders,
     models,
+    normalizers,
     pre_tokenizers,
     processors,
     trainers,
@@ -61,9 +64,23 @@ MISTRAL_TEMPLATE = (
     "{% endfor %}"
 )
 
+# Writes no BOS; its tokenizer eats the line ends after each token.
+PHI_TEMPLATE = (
+    "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
+)
+
+# Headers of plain words, and nothing at the end of an assistant's turn.
+FALCON_TEMPLATE = (
+    "{% for m in messages %}{{ '' if loop.first else '\n' }}"
+    "{{ m.role | capitalize + ': ' + m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\nAssistant:' }}{% endif %}"
+)
+
 _LLAMA_SPECIALS = ["<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
 _QWEN_SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 _MISTRAL_SPECIALS = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
+_PHI_SPECIALS = ["<|user|>", "<|assistant|>", "<|system|>", "<|end|>", "<|endoftext|>"]
 # Splits off line ends, words with their space, digits and signs: what both byte-level families do.
 _WORDS = r"\s*[\r\n]+|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
@@ -111,17 +128,69 @@ def qwen_style() -> PreTrainedTokenizerFast:
 @cache
 def mistral_style() -> PreTrainedTokenizerFast:
     """Metaspace BPE; the template's header ends with a space."""
+    tokenizer = _metaspace([AddedToken(text, special=True) for text in _MISTRAL_SPECIALS])
+    return _wrap(tokenizer, MISTRAL_TEMPLATE, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+@cache
+def llama2_style() -> PreTrainedTokenizerFast:
+    """SentencePiece as Llama 2 had it: `[INST]` is plain text, and BOS comes with encoding."""
+    tokenizer = _metaspace([AddedToken(text, special=True) for text in _MISTRAL_SPECIALS[:3]])
+    _spell_spaces(tokenizer)
+    _prepend_bos(tokenizer, "<s>")
+    return _wrap(tokenizer, MISTRAL_TEMPLATE, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+@cache
+def phi_style() -> PreTrainedTokenizerFast:
+    """SentencePiece whose role tokens strip what follows; BOS comes with encoding alone."""
+    specials = [AddedToken(text, special=True) for text in _MISTRAL_SPECIALS[:3]]
+    specials += [AddedToken(text, special=True, rstrip=True) for text in _PHI_SPECIALS]
+    tokenizer = _metaspace(specials)
+    _spell_spaces(tokenizer)
+    _prepend_bos(tokenizer, "<s>")
+    return _wrap(
+        tokenizer, PHI_TEMPLATE, bos_token="<s>", eos_token="<|endoftext|>", unk_token="<unk>"
+    )
+
+
+@cache
+def falcon_style() -> PreTrainedTokenizerFast:
+    """Byte-level BPE without BOS; the template's header is `User: `."""
+    return _wrap(_byte_level(["<|endoftext|>"]), FALCON_TEMPLATE, eos_token="<|endoftext|>")
+
+
+def _metaspace(specials: list[AddedToken]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=False))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
     trainer = trainers.BpeTrainer(
         vocab_size=400,
-        special_tokens=[AddedToken(text, special=True) for text in _MISTRAL_SPECIALS],
+        special_tokens=specials,
         initial_alphabet=[chr(code) for code in range(33, 127)],
         show_progress=False,
     )
     tokenizer.train_from_iterator(SENTENCES * 4, trainer)
-    return _wrap(tokenizer, MISTRAL_TEMPLATE, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    return tokenizer
+
+
+def _spell_spaces(tokenizer: Tokenizer) -> None:
+    """Write spaces as the normalizer of older SentencePiece models does, one before each text."""
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    tokenizer.pre_tokenizer = None
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+
+
+def _prepend_bos(tokenizer: Tokenizer, bos: str) -> None:
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A",
+        pair=f"{bos} $A {bos} $B",
+        special_tokens=[(bos, tokenizer.token_to_id(bos))],
+    )
 
 
 def _byte_level(
