@@ -6,20 +6,35 @@
 
 import argparse
 import inspect
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import magpie_steps
 from magpie_steps import columns
 from magpie_steps.markup import table
 
-DEFAULT = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULT = ROOT / "README.md"
 
 
 def parts() -> dict[str, str]:
     """Return every generated part by name."""
-    return {"columns": columns.markdown_table(), "components": components_table()}
+    return {
+        "models": models_table(),
+        "columns": columns.markdown_table(),
+        "components": components_table(),
+    }
+
+
+def models_table() -> str:
+    """Return which families of models work as a Markdown table, as their templates were counted."""
+    stored = ROOT / "benchmarks" / "results" / "templates.json"
+    found = json.loads(stored.read_text(encoding="utf-8"))["figures"]["families"]
+    header = ["family", "templates that work", "of which think", "what some of them need"]
+    return table(header, map(_family, found))
 
 
 def components_table() -> str:
@@ -30,6 +45,20 @@ def components_table() -> str:
         summary = (inspect.getdoc(found) or "").partition("\n")[0]
         lines.append([f"`{name}`", f"`{found.__module__}`", summary])
     return table(["name", "module", "what it does"], lines)
+
+
+def _family(found: Mapping[str, Any]) -> list[str]:
+    """Return a family's line: its counts, the options for thinking, conditions, refusals."""
+    switches = ", ".join(f"`{name}`" for name in found["switches"])
+    thinking = [str(found["thinks"] or ""), f"({switches})" if switches else ""]
+    needs = [
+        f"`{need}` ({number})" if need.startswith("--") else f"{need} ({number})"
+        for need, number in found["needs"].items()
+    ]
+    refused = [f"`{code}` ({number})" for code, number in found["refused"].items()]
+    conditions = "; ".join([*needs, *([f"not: {', '.join(refused)}"] if refused else [])])
+    works = f"{found['works']} of {found['templates']}"
+    return [found["family"], works, " ".join(filter(None, thinking)), conditions]
 
 
 def filled(text: str, contents: Mapping[str, str]) -> str:
