@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,10 +21,12 @@ from magpie_steps.review.client import Server, ServerAway
 from magpie_steps.review.dataset import ReviewDataset, find_dataset, open_dataset
 from magpie_steps.review.pull import pull
 from magpie_steps.review.push import push
-from magpie_steps.review.settings import PROPERTIES
+from magpie_steps.review.settings import PROPERTIES, Layout
 from magpie_steps.review.status import status
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "03_review.ipynb"
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOK = ROOT / "notebooks" / "03_review.ipynb"
+SCRIPT = ROOT / "pipelines" / "magpie_pro.py"
 
 pytest.importorskip("argilla", reason="needs Argilla: pip install 'magpie-steps[argilla]'")
 pytestmark = pytest.mark.argilla
@@ -307,7 +312,8 @@ def test_several_turns_and_several_responses(server, workspace, tmp_path):
         3, responses=["one", "two", "two", "three"], responses_rewards=[0.1, 0.5, 0.5, -1.0]
     )
     folder = write_dataset(tmp_path, [several_turns(1), review_row(2), sampled])
-    push(folder, "mixed", 3, workspace=workspace, **server.access)
+    pushed = push(folder, "mixed", 3, workspace=workspace, **server.access)
+    assert ("several turns, not compared", "1") in pushed.lines()
     fewer = write_dataset(tmp_path / "fewer", [several_turns(1), review_row(2), review_row(4)])
     again = push(fewer, "mixed", 3, workspace=workspace, **server.access)
     assert (again.records, again.sent, again.others) == (3, 1, 1)
@@ -432,6 +438,52 @@ def test_a_dataset_that_was_never_finished_is_made_anew(server, workspace, tmp_p
     assert push(folder, "half", 3, workspace=workspace, **server.access).records == 3
 
 
+def test_what_a_killed_push_began_is_made_anew(server, workspace, tmp_path):
+    body = {"name": "half", "workspace_id": server.workspace_id(workspace)}
+    begun = server.ask("POST", "/datasets", json={**body, "guidelines": Layout(2).guidelines})
+    field = {"name": "answers", "title": "Answers to compare", "required": False}
+    settings = {"type": "text", "use_markdown": True}
+    server.ask("POST", f"/datasets/{begun['id']}/fields", json={**field, "settings": settings})
+    folder = write_dataset(tmp_path, map(review_row, range(3)))
+    assert push(folder, "half", 3, workspace=workspace, **server.access).records == 3
+    assert server.dataset_id("half", workspace) != begun["id"]
+
+
+def test_what_somebody_else_has_begun_stays(server, workspace, tmp_path):
+    body = {"name": "theirs", "workspace_id": server.workspace_id(workspace)}
+    begun = server.ask("POST", "/datasets", json={**body, "guidelines": "Rate cats."})
+    field = {"name": "cat", "title": "Cat", "required": True, "settings": {"type": "text"}}
+    server.ask("POST", f"/datasets/{begun['id']}/fields", json=field)
+    folder = write_dataset(tmp_path, map(review_row, range(3)))
+    with pytest.raises(ValueError, match=r"other settings: it is not published yet, and it has be"):
+        push(folder, "theirs", 3, workspace=workspace, **server.access)
+    assert server.dataset_id("theirs", workspace) == begun["id"]
+    (kept,) = server.ask("GET", f"/datasets/{begun['id']}/fields")["items"]
+    assert kept["name"] == "cat"
+
+
+@pytest.mark.slow
+def test_a_job_sends_its_sample_to_a_workspace(server, workspace, tmp_path):
+    command = [sys.executable, str(SCRIPT), "--dry-run", "--num-rows", "20"]
+    command += ["--argilla-dataset", "of-a-job", "--argilla-sample", "5"]
+    command += ["--argilla-workspace", workspace, "--argilla-uncertain", "0.5"]
+    access = {"ARGILLA_API_URL": server.url, "ARGILLA_API_KEY": server.key}
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, **access},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(server.records("of-a-job", workspace)) == 5
+    assert server.key not in done.stdout + done.stderr
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert server.key.encode() not in written
+
+
 def test_records_that_the_search_does_not_know_are_indexed_again(
     server, workspace, tmp_path, monkeypatch
 ):
@@ -494,6 +546,8 @@ def test_more_reviewers_can_be_asked_for_later(server, workspace, tmp_path):
     push(folder, "more", 3, **access)
     push(folder, "more", 3, min_submitted=2, **access)
     dataset = server.dataset_id("more", workspace)
+    assert server.ask("GET", f"/datasets/{dataset}")["distribution"]["min_submitted"] == 2
+    push(folder, "more", 3, **access)
     assert server.ask("GET", f"/datasets/{dataset}")["distribution"]["min_submitted"] == 2
 
 

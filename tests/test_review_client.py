@@ -111,13 +111,40 @@ def test_the_workspace_that_is_meant(items, name, found):
 
 def test_address_and_key_come_from_the_environment(monkeypatch):
     monkeypatch.delenv("ARGILLA_API_KEY", raising=False)
-    with pytest.raises(ValueError, match="--argilla-api-key or ARGILLA_API_KEY"):
+    with pytest.raises(ValueError, match="needs a key; give it as ARGILLA_API_KEY"):
         Server("http://127.0.0.1:9")
     with answering((200, ME)) as url:
         monkeypatch.setenv("ARGILLA_API_URL", f" {url}/ ")
         monkeypatch.setenv("ARGILLA_API_KEY", KEY)
         with Server() as server:
             assert server.url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://localhost:69l0", "http://[::1", "http://", "https://:6900", "localhost:6900"),
+        *("http://a b", "http://h:0", "http://h:99999", "http://a..b", f"http://{'a' * 70}"),
+        *("ftp://h", "http://h?x=1", "http://h#x", "http://h\x07", "http://\u2603.net"),
+    ],
+)
+def test_what_is_no_address_is_one_clear_line(url):
+    with pytest.raises(ValueError, match="is no address of an Argilla server; give one") as raised:
+        Server(url, KEY)
+    assert str(raised.value).isprintable()
+
+
+def test_errors_name_no_flags_since_jobs_have_others():
+    said = []
+    for url, key in (("http://h:x", KEY), ("http://127.0.0.1:9", ""), ("http://127.0.0.1:9", KEY)):
+        with pytest.raises((ValueError, OSError)) as raised:
+            Server(url, key)
+        said.append(str(raised.value))
+    with answering((200, "{}")) as url, pytest.raises(ValueError, match="is no") as raised:
+        Server(url, KEY)
+    said.append(str(raised.value))
+    assert not any("--argilla-api" in line for line in said)
+    assert all("ARGILLA_API_" in line for line in said)
 
 
 def test_a_missing_library_says_how_to_install_it(monkeypatch):

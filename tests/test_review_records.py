@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from review_rows import PLANNING, chat, review_row, several_turns
 
-from magpie_steps.review.answers import blinded, comparable, named, unblinded
+from magpie_steps.review.answers import blinded, comparable, is_uncompared, named, unblinded
 from magpie_steps.review.display import BUBBLE_LENGTH, bubbles, folded, inert, side_by_side
 from magpie_steps.review.records import record, shown
 from magpie_steps.review.settings import (
@@ -163,6 +163,47 @@ def test_the_order_is_by_chance_and_depends_on_seed_and_row_alone():
 def test_which_answers_are_compared(changes, places):
     row = review_row(3, **changes)
     assert list(comparable(row, row["messages"])) == places
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (several_turns(1), True),
+        (several_turns(1, base_response=""), False),
+        (several_turns(1, base_response="", responses=["a", "b"]), True),
+        (review_row(1), False),
+    ],
+)
+def test_several_turns_with_several_answers_are_known_as_not_compared(row, expected):
+    assert is_uncompared(row, row["messages"]) is expected
+    assert not (expected and comparable(row, row["messages"]))
+
+
+def test_what_to_judge_where_answers_are_compared():
+    """Reviewers cannot know which answer is the row's."""
+    alone, comparing = Layout(), Layout(answers=2)
+    assert "at least one answer is right" not in alone.guidelines
+    assert "at least one answer is right" in comparing.guidelines
+    assert "better than all of them" in comparing.guidelines
+    told = {question.name: question.description for question in comparing.questions}
+    plain = {question.name: question.description for question in alone.questions}
+    assert {name for name in plain if told[name] != plain[name]} == {
+        *("human_keep", "human_issues", "human_response")
+    }
+    assert "at least one of them right?" in told["human_keep"]
+    assert "the question or with all of them" in told["human_issues"]
+    assert list(told) == ["human_keep", "human_ranking", *list(plain)[1:]]
+
+
+def test_a_system_prompt_is_shown_by_its_text():
+    row = review_row(1, system_prompt_key="math")
+    found = record(row, 0, 2, {"math": f"Do sums. {NASTY}"})
+    texts = Texts(found.fields["provenance"]).texts
+    assert texts[texts.index("system prompt") + 1].startswith("Do sums. <script>")
+    assert "Do sums" not in record(row, 0, 2, {"coding": "Do sums."}).fields["provenance"]
+    own = record(several_turns(1), 0, 2, {"planning": "Else."}).fields["provenance"]
+    assert PLANNING in own
+    assert "Else." not in own
 
 
 def test_more_answers_than_names_are_refused():

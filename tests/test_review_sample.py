@@ -1,14 +1,18 @@
 """Which rows are reviewed."""
 
+import random
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 from math import inf, nan
+from statistics import median
 
 import pytest
 from review_rows import review_row, write_dataset
 
-from magpie_steps.review.rows import Rows, run_record
-from magpie_steps.review.sample import Plan, choose, shares, uncertainty
+from magpie_steps.review.records import record
+from magpie_steps.review.rows import Rows, run_record, system_prompts
+from magpie_steps.review.sample import Plan, choose, doubts, shares
 from magpie_steps.review.vectors import Vectors
 
 
@@ -60,40 +64,105 @@ def test_a_sample_depends_on_seed_and_rows_but_not_on_their_order():
     assert len(first.uuids) == 50
 
 
-def test_the_unsure_come_first_when_asked_for():
-    same = {"keep": True, "task_category": "", "difficulty": "", "instruct_reward": 50.0}
-    sure = [review_row(n, **same, reward_difference=9.0) for n in range(1000)]
-    near = {"instruct_reward": -12.0, "reward_difference": 0.1}
-    unsure = [review_row(n, **{**same, **near}) for n in range(1000, 1020)]
+def normal_rows(number, bound):
+    """Rows with rewards of N(0, 3) and doubts of every kind, in one stratum."""
+    chance = random.Random(3)
+    return [
+        {
+            "uuid": f"id-{n}",
+            "keep": True,
+            "instruct_reward": chance.gauss(bound, 3),
+            "reward_difference": chance.gauss(0, 3),
+            "language_score": chance.betavariate(9, 1),
+            "tag_failures": ["difficulty"] * (chance.random() < 0.1),
+            "other_task_category": ["Math"] * (chance.random() < 0.5),
+            "input_quality": chance.choice(["poor", "good", "excellent"]),
+        }
+        for n in range(number)
+    ]
+
+
+@pytest.mark.parametrize("bound", [0.0, -12.0])
+@pytest.mark.parametrize("unit", [0.01, 1.0, 100.0])
+def test_half_of_the_unsure_are_those_next_to_the_bound_in_whatever_unit(bound, unit):
+    """Whatever else is doubtful, and however far apart rewards are."""
+    everything = normal_rows(2000, bound)
+    for row in everything:
+        row["instruct_reward"] = (row["instruct_reward"] - bound) * unit + bound
+    nearest = sorted(everything, key=lambda row: abs(row["instruct_reward"] - bound))[:50]
+    plan = Plan(100, removed_share=0.0, uncertain=1.0, threshold=bound)
+    found = choose(everything, plan).uuids
+    assert {row["uuid"] for row in nearest} <= found
+    assert len(found) == 100
+    far = {row["uuid"]: abs(row["instruct_reward"] - bound) / unit for row in everything}
+    # Of a normal distribution with a deviation of 3, half are nearer than 2.02.
+    assert median(far[uuid] for uuid in found) < 0.3
+    by_chance = choose(everything, Plan(100, removed_share=0.0, threshold=bound)).uuids
+    assert median(far[uuid] for uuid in by_chance) == pytest.approx(2.02, abs=0.7)
+
+
+def test_the_other_half_is_of_every_kind_of_doubt():
+    everything = normal_rows(2000, 0.0)
+    found = choose(everything, Plan(100, removed_share=0.0, uncertain=1.0, threshold=0.0)).uuids
+    margins = sorted(everything, key=lambda row: abs(row["reward_difference"]))
+    languages = sorted(everything, key=lambda row: row["language_score"])
+    assert {row["uuid"] for row in margins[:9]} <= found
+    assert {row["uuid"] for row in languages[:9]} <= found
+    drawn = [row for row in everything if row["uuid"] in found]
+    assert sum(bool(row["tag_failures"]) for row in drawn) >= 10
+
+
+def test_a_kind_of_doubt_that_runs_out_leaves_its_places_to_others():
+    sure = [{"uuid": f"id-{n}", "language_score": 1.0} for n in range(500)]
+    unsure = [{"uuid": f"odd-{n}", "tag_failures": ["quality"]} for n in range(30)]
+    near = [{"uuid": f"near-{n}", "instruct_reward": -12.0 + n} for n in range(3)]
     plan = Plan(40, removed_share=0.0, uncertain=0.5, threshold=-12.0)
-    found = set(numbers(choose([*sure, *unsure], plan)))
-    assert set(range(1000, 1020)) <= found
+    found = choose([*sure, *unsure, *near], plan).uuids
     assert len(found) == 40
-    without = set(numbers(choose([*sure, *unsure], Plan(40, removed_share=0.0))))
-    assert len(without & set(range(1000, 1020))) < 10
+    assert {"near-0", "near-1", "near-2"} <= found
+    assert sum(uuid.startswith("odd-") for uuid in found) >= 17
+    without = choose([*sure, *unsure, *near], replace(plan, uncertain=0.0)).uuids
+    assert sum(not uuid.startswith("id-") for uuid in without) < 10
+
+
+def test_an_unsure_sample_depends_on_seed_and_rows_but_not_on_their_order():
+    everything = normal_rows(300, 0.0)
+    plan = Plan(50, uncertain=1.0, threshold=0.0)
+    first = choose(everything, plan)
+    assert choose(everything[::-1], plan) == first
+    assert choose(everything, replace(plan, seed=1)).uuids != first.uuids
+    assert len(choose(everything, replace(plan, rows=300)).uuids) == 300
 
 
 @pytest.mark.parametrize(
-    ("changes", "doubt"),
+    ("changes", "found"),
     [
-        ({}, 0.0),
-        ({"instruct_reward": -12.0}, 1.0),
-        ({"instruct_reward": -11.0}, 0.5),
-        ({"reward_difference": 0.0}, 1.0),
-        ({"reward_difference": -3.0}, 0.25),
-        ({"reward_difference": nan, "instruct_reward": inf}, 0.0),
-        ({"language_score": 0.4}, 0.6),
-        ({"tag_failures": [{"tag": "difficulty"}]}, 1.0),
-        ({"other_task_category": ["Math"]}, 0.5),
-        ({"input_quality": "poor"}, 1.0),
-        ({"input_quality": "excellent"}, 0.0),
-        ({"keep": False, "drop_reason": "recipe_reward", "input_quality": "good"}, 1.0),
-        ({"keep": False, "drop_reason": "engine_error", "input_quality": "good"}, 0.0),
-        ({"input_quality": "no level"}, 0.0),
+        ({}, {}),
+        ({"instruct_reward": -12.0}, {"reward_near_bound": 0.0}),
+        ({"instruct_reward": -11.5}, {"reward_near_bound": -0.5}),
+        ({"reward_difference": 0.0}, {"small_margin": 0.0}),
+        ({"reward_difference": -3}, {"small_margin": -3.0}),
+        ({"reward_difference": nan, "instruct_reward": inf}, {}),
+        ({"language_score": 0.4}, {"unclear_language": 0.6}),
+        ({"language_score": 1.0}, {}),
+        ({"tag_failures": [{"tag": "difficulty"}]}, {"missing_label": 1.0}),
+        ({"other_task_category": ["Math"]}, {"several_categories": 1.0}),
+        ({"input_quality": "poor"}, {"contradicted_quality": 1.0}),
+        ({"input_quality": "excellent"}, {}),
+        (
+            {"keep": False, "drop_reason": "recipe_reward", "input_quality": "good"},
+            {"contradicted_quality": 1.0},
+        ),
+        ({"keep": False, "drop_reason": "engine_error", "input_quality": "good"}, {}),
+        ({"input_quality": "no level"}, {}),
     ],
 )
-def test_doubts(changes, doubt):
-    assert uncertainty({"keep": True, **changes}, -12.0) == pytest.approx(doubt)
+def test_doubts(changes, found):
+    assert doubts({"keep": True, **changes}, -12.0) == pytest.approx(found)
+
+
+def test_without_a_bound_no_reward_is_near_it():
+    assert doubts({"instruct_reward": 0.0}) == {}
 
 
 def test_rows_that_cannot_be_in_a_sample_are_counted():
@@ -189,4 +258,88 @@ def test_vectors_are_those_that_the_dataset_brings(tmp_path):
     vectors = found.of([*wanted, review_row(2)])
     assert vectors[0] == pytest.approx([1.0, 1 / 7, 1 / 3, 0.5])
     assert vectors[2] == []
+    assert found.without == 0
     assert Vectors(tmp_path / "none", set()).dimensions == 384
+
+
+def test_embeddings_that_cannot_be_sent_are_left_out_and_counted(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    vectors = [[1.0, 0.0], [0.5, 0.5], [1.0, 0.0, 0.0], [nan, 1.0], None, [0.0, 0.0], [], [None, 1]]
+    folder = tmp_path / "embeddings"
+    folder.mkdir()
+    uuids = [f"u{n}" for n in range(len(vectors))]
+    pq.write_table(pa.table({"uuid": uuids, "embedding": vectors}), folder / "a.parquet")
+    found = Vectors(tmp_path, {*uuids, "gone"})
+    assert found.dimensions == 2
+    assert found.of([{"uuid": uuid} for uuid in uuids]) == [[1.0, 0.0], [0.5, 0.5], *([[]] * 6)]
+    assert found.without == 7
+
+
+def test_embeddings_without_their_columns_are_one_clear_line(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "embeddings").mkdir()
+    pq.write_table(pa.table({"uuid": ["a"]}), tmp_path / "embeddings" / "a.parquet")
+    with pytest.raises(ValueError, match=r"have no column embedding but uuid; let the run"):
+        Vectors(tmp_path, {"a"})
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "kind"),
+    [
+        ("instruction", ["Hi"], ": string>, not text; write it as string"),
+        ("instruction", {"text": "Hi"}, "struct<text: string>, not text"),
+        ("instruction", b"Hi", "binary, not text"),
+        ("instruction_raw", 3, "int64, not text"),
+        ("drop_reason", 3, "int64, not text"),
+        ("uuid", 7, "int64, not text"),
+        ("keep", "false", "string, not true or false; write it as bool"),
+        ("keep", 0, "int64, not true or false"),
+    ],
+)
+def test_columns_of_another_kind_are_one_clear_line(tmp_path, column, value, kind):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    row = {"uuid": "a", "instruction": "Hi", "keep": True, column: value}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=f"the column {column} in .* holds") as raised:
+        Rows(tmp_path)
+    assert kind in str(raised.value)
+
+
+def test_columns_of_foreign_files_are_read_as_what_they_are(tmp_path):
+    """Large strings, words in a dictionary and columns without any value."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(
+        {
+            "uuid": pa.array(["a", "b"], pa.large_string()),
+            "instruction": pa.array(["Hi", ""]).dictionary_encode(),
+            "keep": pa.nulls(2),
+            "drop_reason": pa.nulls(2),
+            "difficulty": [["easy"], []],
+            "instruct_reward": ["high", "low"],
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = Rows(tmp_path)
+    light = list(found.for_choice())
+    assert [row["has_text"] for row in light] == [True, False]
+    chosen = choose(light, Plan(5, uncertain=1.0, threshold=0.0))
+    assert chosen.uuids == {"a"}
+    (row,) = found.chosen(chosen.uuids)
+    assert record(row, 0, 0).fields["conversation"][0]["role"] == "user"
+
+
+def test_system_prompts_are_the_packages_own_and_those_of_the_run():
+    own = system_prompts({})
+    assert own["math"]
+    used = {"math": {"weight": 1.0, "text": "Sums."}, "odd": "x", "mine": {"text": "Mine."}}
+    assert system_prompts({"system_prompts": used}) == {**own, "math": "Sums.", "mine": "Mine."}
+    assert system_prompts({"system_prompts": {"math": {"text": None}}}) == own
+    assert system_prompts({"system_prompts": ["math"]}) == own

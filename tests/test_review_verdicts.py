@@ -218,7 +218,7 @@ def test_the_filter_is_judged_by_people():
     assert reviewed()["rankings"] == {"response > base_response": 10}
     assert reviewed()["issues"] == {"wrong": 3}
     assert reviewed()["agreement"]["human_issues"] == {
-        "shared": 70,
+        "shared": 10,
         "alpha": 1.0,
         "scale": "nominal",
     }
@@ -235,11 +235,39 @@ def test_nothing_reviewed_is_nothing_said():
 def test_the_cards_section():
     text = review_section(json.loads(json.dumps(reviewed())))
     assert text.startswith("10 rows were judged by 2 people, 20 verdicts in all")
+    assert "In 10 of the rows, answers were compared without telling which one" in text
+    assert "| `human_issues` | 10 | nominal | 1.000 |" in text
     assert "| kept by the filter | 8 | 6 | 75.0% |" in text
     assert "| removed by the filter | 2 | 1 | 50.0% |" in text
     assert "| `human_keep` | 10 | nominal | 1.000 |" in text
     assert "`difficulty`: the same label in" in text
     assert "split" not in text
+
+
+def test_only_compared_rows_have_verdicts_on_all_their_answers():
+    tally = Tally()
+    tally.add(review_row(1), verdict_of(said("", p={"human_keep": "keep"})))
+    alone = {"dataset": "d", **tally.as_dict(), "left_out": {}}
+    assert alone["compared"] == 0
+    assert "answers were compared" not in review_section(alone)
+    order = "response,base_response"
+    tally.add(review_row(2), verdict_of(said(order, p={"human_keep": "keep"})))
+    assert tally.as_dict()["compared"] == 1
+
+
+def test_a_row_that_one_of_two_judged_is_not_shared():
+    tally = Tally()
+    answer = {"human_keep": "keep", "human_issues": ["wrong"]}
+    tally.add(review_row(1), verdict_of(said(p=answer)))
+    tally.add(review_row(2), verdict_of(said(p=answer, q=answer)))
+    assert {name: each["shared"] for name, each in tally.as_dict()["agreement"].items()} == {
+        "human_keep": 1,
+        "human_input_quality": 0,
+        "human_difficulty": 0,
+        "human_task_category": 0,
+        "human_issues": 1,
+        "human_ranking": 0,
+    }
 
 
 def test_nothing_generated_can_break_the_section():

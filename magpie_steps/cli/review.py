@@ -37,8 +37,7 @@ def add_review(commands: Any) -> None:
     push.add_argument(
         "--min-submitted",
         type=int,
-        default=1,
-        help="reviewers that a record needs (default: %(default)s)",
+        help="reviewers that a record needs (default: 1 for a new dataset, else as it is)",
     )
     push.set_defaults(run=_push)
     status = verbs.add_parser("status", help="say how far reviewers are")

@@ -27,19 +27,12 @@ def comparable(row: Mapping[str, Any], messages: Sequence[Message]) -> dict[str,
     Returns:
         Texts by column; of a column of lists also by position, from 0: "responses 2".
     """
-    if sum(message["role"] == ASSISTANT for message in messages) > 1:
-        return {}
-    for source in SOURCES.values():
-        found = _distinct(
-            {
-                place: text
-                for column in source.answers
-                for place, text in _texts(column, row.get(column))
-            }
-        )
-        if len(found) > 1:
-            return found
-    return {}
+    return {} if _has_later_answers(messages) else _several(row)
+
+
+def is_uncompared(row: Mapping[str, Any], messages: Sequence[Message]) -> bool:
+    """Return whether a row has different answers that its later turns keep from being compared."""
+    return _has_later_answers(messages) and bool(_several(row))
 
 
 def blinded(answers: Mapping[str, str], seed: int, uuid: str) -> dict[str, str]:
@@ -72,6 +65,25 @@ def unblinded(order: str) -> dict[str, str]:
     """Return where the answer behind each name stands."""
     places = order.split(",") if order else []
     return dict(zip(ANSWER_NAMES, places, strict=False))
+
+
+def _has_later_answers(messages: Sequence[Message]) -> bool:
+    return sum(message["role"] == ASSISTANT for message in messages) > 1
+
+
+def _several(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return a row's different answers by where they stand, {} if there are not two."""
+    for source in SOURCES.values():
+        found = _distinct(
+            {
+                place: text
+                for column in source.answers
+                for place, text in _texts(column, row.get(column))
+            }
+        )
+        if len(found) > 1:
+            return found
+    return {}
 
 
 def _texts(column: str, value: object) -> list[tuple[str, str]]:

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Self
 
+from magpie_steps.certificates import FAILED, REMEDY
+from magpie_steps.redaction import redacted
+
 URL_VARIABLE, KEY_VARIABLE = "ARGILLA_API_URL", "ARGILLA_API_KEY"
 
 SHOWN = 10
@@ -37,19 +40,19 @@ class Server:
         api_key: A user's key; None is that of ARGILLA_API_KEY.
 
     Raises:
-        ValueError: If the library is not installed, there is no key, or what answers is no Argilla
-            server.
+        ValueError: If the library is not installed, the address is none, there is no key, or what
+            answers is no Argilla server.
         PermissionError: If the server does not know the key.
         ServerAway: If nothing answers.
     """
 
     def __init__(self, api_url: str | None = None, api_key: str | None = None) -> None:
-        self.url = _checked_url(api_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
-        self._key = _checked_key(api_key or os.environ.get(KEY_VARIABLE) or "")
         if missing := [name for name in NEEDED if find_spec(name) is None]:
             raise ValueError(
                 f"reviews need {' and '.join(missing)}: pip install 'magpie-steps[argilla]'"
             )
+        self.url = _checked_url(api_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
+        self._key = _checked_key(api_key or os.environ.get(KEY_VARIABLE) or "")
         import httpx
 
         headers = {"X-Argilla-Api-Key": self._key}
@@ -122,8 +125,8 @@ class Server:
             user = None
         if not isinstance(user, dict) or "username" not in user:
             raise ValueError(
-                f"what answers at {self.url} is no Argilla server; give the address of one by"
-                f" --argilla-api-url or {URL_VARIABLE}"
+                f"what answers at {self.url} is no Argilla server; give the address of one, for"
+                f" example as {URL_VARIABLE}"
             )
 
     @contextmanager
@@ -137,7 +140,7 @@ class Server:
         except httpx.HTTPStatusError as error:
             raise self._failure(error.response.status_code, error.response.text) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._away(type(error).__name__) from None
+            raise self._away(_why(error)) from None
         except ArgillaError as error:
             raise self._of_library(error) from None
 
@@ -148,7 +151,7 @@ class Server:
 
         first = error.__cause__ or error
         if isinstance(first, httpx.HTTPError):
-            return self._away(type(first).__name__)
+            return self._away(_why(first))
         if isinstance(first, ForbiddenError):
             return self._failure(403, str(first))
         return self._failure(
@@ -157,7 +160,7 @@ class Server:
 
     def _failure(self, code: int, detail: str) -> Exception:
         """Return what an answer that is an error means."""
-        said = " ".join(detail.split())[:300]
+        said = redacted(" ".join(detail.split()), self._key)[:300]
         if code == 401:
             return _refused_key(self.url)
         if code == 403:
@@ -172,8 +175,15 @@ class Server:
     def _away(self, why: str) -> ServerAway:
         return ServerAway(
             f"the Argilla server at {self.url} does not answer ({why}); see that it runs and that"
-            f" --argilla-api-url or {URL_VARIABLE} is its address, then give the same command again"
+            f" this is its address ({URL_VARIABLE}), then give the same command again"
         )
+
+
+def _why(error: Exception) -> str:
+    """Return in a few words why nothing was answered."""
+    if FAILED in str(error):
+        return f"its certificate cannot be trusted; {REMEDY}"
+    return type(error).__name__
 
 
 def _checked_url(url: str) -> str:
@@ -181,19 +191,36 @@ def _checked_url(url: str) -> str:
     found = url.strip().rstrip("/")
     if "@" in found:
         raise ValueError("the Argilla server's address has a user in it; give it without")
-    if not found.startswith(("http://", "https://")):
+    if not _is_address(found):
         raise ValueError(
-            f"{found!r} is no address of an Argilla server; give one such as {DEFAULT_URL}"
+            f"{found!r} is no address of an Argilla server; give one such as {DEFAULT_URL}, for"
+            f" example as {URL_VARIABLE}"
         )
     return found
+
+
+def _is_address(url: str) -> bool:
+    """Return whether a text is an address that can be asked."""
+    import httpx
+
+    try:
+        parts = httpx.URL(url)
+        # Without an error for a name that no network has: labels have 1 to 63 characters.
+        parts.host.encode("idna")
+    except (httpx.InvalidURL, UnicodeError):
+        return False
+    port = 80 if parts.port is None else parts.port
+    plain = url.isprintable() and " " not in url and not parts.query and not parts.fragment
+    there = parts.scheme in ("http", "https") and bool(parts.host)
+    return plain and there and 0 < port < 2**16
 
 
 def _checked_key(key: str) -> str:
     """Return a key that a header can hold; an error never shows it."""
     if not key.strip():
         raise ValueError(
-            f"the Argilla server needs a key: --argilla-api-key or {KEY_VARIABLE}; a user's is"
-            " under My settings in Argilla"
+            f"the Argilla server needs a key; give it as {KEY_VARIABLE}: a user's is under My"
+            " settings in Argilla"
         )
     if not (key.strip().isascii() and key.strip().isprintable()):
         raise ValueError("the Argilla key has characters that no key has; copy it again")
@@ -203,5 +230,5 @@ def _checked_key(key: str) -> str:
 def _refused_key(url: str) -> PermissionError:
     return PermissionError(
         f"the Argilla server at {url} does not know the key; copy it from My settings there and"
-        f" give it by --argilla-api-key or {KEY_VARIABLE}"
+        f" give it anew, for example as {KEY_VARIABLE}"
     )

@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from magpie_steps.review.client import Server, ServerAway
-from magpie_steps.review.layouts import as_settings, differences, signature, signature_of
-from magpie_steps.review.settings import RANKING, Layout
+from magpie_steps.review.layouts import (
+    Signature,
+    as_settings,
+    differences,
+    signature,
+    signature_of,
+)
+from magpie_steps.review.settings import EMBEDDING, RANKING, Layout
 
 PAGE = 250
 """Records that are read at once; the server gives at most 1,000."""
@@ -29,6 +35,7 @@ class ReviewDataset:
         id: Its id.
         questions: The ids of its questions by name.
         answers: How many answers can be ranked, 0 if none.
+        dimensions: How many numbers its embeddings have, 0 without.
         server: The server.
     """
 
@@ -36,6 +43,7 @@ class ReviewDataset:
     id: str
     questions: Mapping[str, str]
     answers: int
+    dimensions: int
     server: Server
 
     @property
@@ -49,20 +57,9 @@ class ReviewDataset:
         Raises:
             ValueError: If it has others.
         """
-        answers = [
-            self.server.ask("GET", f"{path}/{self.id}/{part}")["items"]
-            for path, part in (
-                (_PAGES, "fields"),
-                (_PAGES, "questions"),
-                ("/api/v1/me/datasets", "metadata-properties"),
-                (_PAGES, "vectors-settings"),
-            )
-        ]
-        if found := differences(signature(layout), signature_of(*answers)):
-            raise ValueError(
-                f"the dataset {self.name!r} at {self.server.url} has other settings: {found};"
-                " choose another name, or delete it if nobody needs it"
-            )
+        found = _signature(self.server, self.id)
+        if differing := differences(signature(layout), found):
+            raise _other_settings(self.server, self.name, differing)
 
     def set_min_submitted(self, number: int) -> None:
         """Let records be complete when so many reviewers have submitted them."""
@@ -153,22 +150,19 @@ def open_dataset(server: Server, name: str, workspace: str | None = None) -> Rev
 def create_dataset(
     server: Server, name: str, workspace: str | None, layout: Layout
 ) -> ReviewDataset:
-    """Make a dataset, in place of one of the name that was never finished.
+    """Make a dataset, in place of one that an earlier call did not finish.
 
     Raises:
-        ValueError: If the name is none that Argilla takes.
+        ValueError: If the name is none that Argilla takes, or somebody else has begun one of it.
     """
     import argilla
 
-    if not _NAME.fullmatch(name):
-        raise ValueError(
-            f"{name!r} is no name for an Argilla dataset: letters, digits, spaces, - and _, at"
-            " most 200 characters; choose another"
-        )
+    check_name(name)
     place = server.workspace(workspace)["id"]
-    unfinished = _named(server, name, place)
-    if unfinished and unfinished["status"] != _READY:
-        server.ask("DELETE", f"{_PAGES}/{unfinished['id']}")
+    found = _named(server, name, place)
+    if found and found["status"] != _READY:
+        _check_unfinished(server, found, layout)
+        server.ask("DELETE", f"{_PAGES}/{found['id']}")
     with server.library() as client:
         dataset = argilla.Dataset(
             name=name,
@@ -180,6 +174,90 @@ def create_dataset(
         return _opened(server, name, str(dataset.id))
 
 
+def check_target(name: str, workspace: str | None, dimensions: int | None) -> None:
+    """Check that rows which are still to be generated can be sent to a dataset.
+
+    Args:
+        name: The dataset's name.
+        workspace: Its workspace; None is the only one there is, else "default".
+        dimensions: How many numbers the embeddings will have, None if it is not known.
+
+    Raises:
+        ValueError: If the name is none, there is no such workspace, or a dataset of the name has
+            settings that no review of such rows has.
+        OSError: If the server does not answer, does not know the key, or lets its user only answer.
+    """
+    check_name(name)
+    with Server() as server:
+        if server.ask("GET", "/api/v1/me")["role"] == "annotator":
+            raise PermissionError(
+                f"the key's user may only answer at {server.url}; use the key of an owner, or of an"
+                " admin of the workspace"
+            )
+        there = _named(server, name, server.workspace(workspace)["id"])
+        if there is None:
+            return
+        found = _opened(server, name, there["id"])
+        # How many answers the rows have is known in the end: any number may fit.
+        layout = Layout(found.answers, found.dimensions if dimensions is None else dimensions)
+        if there["status"] == _READY:
+            found.check(layout)
+        else:
+            _check_unfinished(server, there, layout)
+
+
+def check_name(name: str) -> None:
+    """Check a dataset's name.
+
+    Raises:
+        ValueError: If Argilla does not take it.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is no name for an Argilla dataset: letters, digits, spaces, - and _, at"
+            " most 200 characters; choose another"
+        )
+
+
+def _check_unfinished(server: Server, found: Mapping[str, Any], layout: Layout) -> None:
+    """Check that a dataset that was never finished is what an earlier call of ours left.
+
+    Raises:
+        ValueError: If it may be somebody else's.
+    """
+    there = _signature(server, found["id"])
+    guidelines = (found.get("guidelines") or "").strip()
+    if not there and not guidelines:
+        return
+    wanted = signature(layout)
+    ours = {name: kind for name, kind in wanted.items() if name in there}
+    differing = differences(ours, there)
+    if guidelines != layout.guidelines.strip():
+        differing = differing or "its guidelines are not those of a review"
+    if differing:
+        raise _other_settings(server, found["name"], f"it is not published yet, and {differing}")
+
+
+def _other_settings(server: Server, name: str, differing: str) -> ValueError:
+    return ValueError(
+        f"the dataset {name!r} at {server.url} has other settings: {differing}; choose another"
+        " name, or delete it if nobody needs it"
+    )
+
+
+def _signature(server: Server, dataset_id: str) -> Signature:
+    """Return what matters of a dataset's settings."""
+    parts = (
+        (_PAGES, "fields"),
+        (_PAGES, "questions"),
+        ("/api/v1/me/datasets", "metadata-properties"),
+        (_PAGES, "vectors-settings"),
+    )
+    return signature_of(
+        *(server.ask("GET", f"{path}/{dataset_id}/{part}")["items"] for path, part in parts)
+    )
+
+
 def _named(server: Server, name: str, workspace_id: str) -> Mapping[str, Any] | None:
     there = server.ask("GET", "/api/v1/me/datasets", params={"workspace_id": workspace_id})
     return next((each for each in there["items"] if each["name"] == name), None)
@@ -189,4 +267,7 @@ def _opened(server: Server, name: str, dataset_id: str) -> ReviewDataset:
     questions = server.ask("GET", f"{_PAGES}/{dataset_id}/questions")["items"]
     ids = {question["name"]: question["id"] for question in questions}
     options = {question["name"]: question["settings"].get("options") for question in questions}
-    return ReviewDataset(name, dataset_id, ids, len(options.get(RANKING) or ()), server)
+    vectors = server.ask("GET", f"{_PAGES}/{dataset_id}/vectors-settings")["items"]
+    dimensions = {each["name"]: each["dimensions"] for each in vectors}.get(EMBEDDING, 0)
+    answers = len(options.get(RANKING) or ())
+    return ReviewDataset(name, dataset_id, ids, answers, dimensions, server)

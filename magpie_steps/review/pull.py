@@ -23,8 +23,9 @@ from magpie_steps.review.answers import comparable
 from magpie_steps.review.client import Server
 from magpie_steps.review.dataset import ReviewDataset, open_dataset
 from magpie_steps.review.records import conversation, shown
-from magpie_steps.review.rows import Rows
+from magpie_steps.review.rows import Rows, json_object
 from magpie_steps.review.tally import Tally
+from magpie_steps.review.values import finite
 from magpie_steps.review.verdicts import VERDICT_TYPES, Answered, Verdict, answered, verdict_of
 from magpie_steps.shards import ShardWriter, arrow_schema, write_text
 
@@ -88,17 +89,20 @@ def pull(
         say: Is told the progress, a line at a time.
 
     Raises:
-        ValueError: If there is no such dataset, or the key is none.
+        ValueError: If there is no such dataset, the key is none, or verdicts that an earlier pull
+            wrote are of another dataset or none of them would be left.
         OSError: If the folder cannot be read or written, or the server does not answer.
     """
     rows = Rows(folder)
+    earlier = json_object(folder / REVIEW, "delete it and pull again")
+    _check_earlier(folder, earlier, name)
     left_out: Counter[str] = Counter()
     with Server(api_url, api_key) as server:
         dataset = open_dataset(server, name, workspace)
         records = _with_answers(dataset, left_out)
         say(f"{len(records):,} of {dataset.count():,} records have verdicts")
     tally = Tally()
-    pairs = _write(folder, rows, records, tally, left_out)
+    pairs = _write(folder, rows, records, tally, left_out, keep=_judged_rows(earlier) > 0)
     review = {"dataset": name, **tally.as_dict(), "left_out": dict(left_out)}
     write_text(folder / REVIEW, json.dumps(review, indent=2, ensure_ascii=False) + "\n")
     tell_review(folder)
@@ -122,8 +126,13 @@ def _write(
     records: Mapping[str, Answered],
     tally: Tally,
     left_out: Counter[str],
+    *,
+    keep: bool,
 ) -> int:
-    """Write reviewed rows and pairs; return the number of pairs."""
+    """Write reviewed rows and pairs; return the number of pairs.
+
+    Nothing is written if there is nothing and `keep` says that something is there already.
+    """
     everybody = sorted({who for record in records.values() for who in record.answers})
     names = {who: f"annotator-{number}" for number, who in enumerate(everybody, 1)}
     pairs = 0
@@ -137,7 +146,27 @@ def _write(
             if pair := human_pair(row, verdict):
                 preferred.write({**pair, "keep": written["keep"]})
                 pairs += 1
+        if keep and not tally.rows:
+            raise ValueError(
+                f"none of the {len(records):,} records with verdicts is about a row of {folder},"
+                " which has verdicts of an earlier pull: nothing was changed; see that folder and"
+                f" dataset belong together, or delete {folder / REVIEW} to replace them"
+            )
     return pairs
+
+
+def _check_earlier(folder: Path, earlier: Mapping[str, Any], name: str) -> None:
+    """Refuse to replace the verdicts of another dataset."""
+    if _judged_rows(earlier) and earlier.get("dataset") != name:
+        raise ValueError(
+            f"{folder} has the verdicts of the dataset {earlier.get('dataset')!r}, not of {name!r}:"
+            f" nothing was changed; give that name, or delete {folder / REVIEW} to replace them"
+        )
+
+
+def _judged_rows(review: Mapping[str, Any]) -> int:
+    """Return how many judged rows ``review.json`` speaks of."""
+    return int(finite(review.get("rows")) or 0)
 
 
 def _judged(

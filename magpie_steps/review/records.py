@@ -27,6 +27,9 @@ from magpie_steps.review.values import NO_TEXT, NO_UUID, TOO_LONG, finite, text_
 MAX_TERM = 128
 """Characters of a metadata word that the server's search takes by default."""
 
+NO_PROMPTS: Mapping[str, str] = {}
+"""For rows without system prompts."""
+
 _PROVENANCE = (
     "model",
     "system_prompt_key",
@@ -124,13 +127,16 @@ def conversation(row: Mapping[str, Any]) -> list[Message]:
     return append_turn([], instruction, text_of(row.get("response")) or None) if instruction else []
 
 
-def record(row: Mapping[str, Any], seed: int, answers: int) -> Record | str:
+def record(
+    row: Mapping[str, Any], seed: int, answers: int, prompts: Mapping[str, str] = NO_PROMPTS
+) -> Record | str:
     """Return a row as Argilla gets it, or why it cannot be reviewed.
 
     Args:
         row: The row; columns may be missing.
         seed: What the order of compared answers depends on, besides the row.
         answers: How many answers can be ranked.
+        prompts: Texts of system prompts by key, for a row whose messages have none.
     """
     uuid = row.get("uuid")
     if not isinstance(uuid, str) or not uuid or uuid != text_of(uuid):
@@ -140,7 +146,7 @@ def record(row: Mapping[str, Any], seed: int, answers: int) -> Record | str:
         return seen
     found = Record(
         uuid,
-        _fields(row, seen),
+        _fields(row, seen, prompts),
         _metadata(row, seen),
         tuple(suggestions(row, rewards(row, seen.order), answers)),
     )
@@ -168,8 +174,9 @@ def _ordered(answers: Mapping[str, str], seed: int, uuid: str, order: str | None
     return blinded(answers, seed, uuid)
 
 
-def _fields(row: Mapping[str, Any], seen: Shown) -> dict[str, Any]:
-    told = {"system prompt": seen.system, **{name: text_of(row.get(name)) for name in _PROVENANCE}}
+def _fields(row: Mapping[str, Any], seen: Shown, prompts: Mapping[str, str]) -> dict[str, Any]:
+    system = seen.system or prompts.get(text_of(row.get("system_prompt_key")), "")
+    told = {"system prompt": system, **{name: text_of(row.get(name)) for name in _PROVENANCE}}
     known = {name: text for name, text in told.items() if text}
     fields: dict[str, Any] = {CONVERSATION.name: list(seen.conversation)}
     if seen.answers:

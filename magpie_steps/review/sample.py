@@ -2,6 +2,9 @@
 
 A sample over strata: kept and removed rows apart, each by category and difficulty in the dataset's
 own proportions. It depends on the seed and the rows alone, not on their order.
+
+The rows that the machine is least sure of come from each kind of doubt in turn. Kinds are never
+added up: a reward's distance and a missing label have no common unit.
 """
 
 import hashlib
@@ -9,7 +12,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any
 
 from magpie_steps.labels import Quality
@@ -31,6 +34,18 @@ COLUMNS = (
 )
 """What is read of the rows to choose among them; columns may be missing."""
 
+NEAR_BOUND = "reward_near_bound"
+"""The doubt that half of the unsure rows come from: the bound is what a review tries."""
+
+OTHER_DOUBTS = (
+    "small_margin",
+    "unclear_language",
+    "missing_label",
+    "several_categories",
+    "contradicted_quality",
+)
+"""The doubts that the other half comes from, the same number of rows each."""
+
 HAS_TEXT = "has_text"
 """Beside them: whether a row has anything to show."""
 
@@ -47,7 +62,7 @@ class Plan:
         removed_share: Which part of them are rows that the filter removed, 0 to 1; at least one row
             if it is above 0.
         uncertain: Which part of each stratum are the rows that the machine is least sure of, 0 to
-            1; the others are chosen by chance.
+            1; the others are chosen by chance. See `doubts`.
         seed: What chance depends on.
         threshold: The reward that the filter asks for, None if it asks for none.
     """
@@ -82,7 +97,9 @@ class Chosen:
 
 
 def choose(rows: Iterable[Mapping[str, Any]], plan: Plan) -> Chosen:
-    """Choose a sample; in memory are at most `plan.rows` ids of each stratum, twice.
+    """Choose a sample.
+
+    In memory are at most `plan.rows` ids of each stratum, of unsure rows by each kind of doubt.
 
     Args:
         rows: All rows with `COLUMNS` and `HAS_TEXT`, gone through once.
@@ -103,26 +120,28 @@ def choose(rows: Iterable[Mapping[str, Any]], plan: Plan) -> Chosen:
     return Chosen(uuids, looked_at, dict(left_out))
 
 
-def uncertainty(row: Mapping[str, Any], threshold: float | None = None) -> float:
-    """Return how unsure the machine is of a row, 0 for sure; for comparing rows.
+def doubts(row: Mapping[str, Any], threshold: float | None = None) -> dict[str, float]:
+    """Return why the machine is unsure of a row, by kind of doubt; {} if it is sure.
 
-    The sum of doubts of 0 to 1 each: the reward is near the filter's threshold, the response is
-    hardly better than the base response, the language is not clear, a label is missing, several
-    categories fit, and the quality label contradicts the decision.
+    Numbers of the same kind can be compared, greater ones are greater doubts: less the reward's
+    distance from the filter's bound, less the difference of the two answers' rewards, 1 less the
+    language's score, and 1 for a label that is missing, a second category that fits or a quality
+    that contradicts the decision.
 
     Args:
         row: The row; a column that it lacks raises no doubt.
         threshold: The reward that the filter asks for, None for none.
     """
     language = finite(row.get("language_score"))
-    return (
-        _nearness(row.get("instruct_reward"), threshold)
-        + _nearness(row.get("reward_difference"), 0.0)
-        + (0.0 if language is None else 1.0 - language)
-        + bool(row.get("tag_failures"))
-        + 0.5 * bool(row.get("other_task_category"))
-        + _contradiction(row)
-    )
+    found = {
+        NEAR_BOUND: _nearness(row.get("instruct_reward"), threshold),
+        "small_margin": _nearness(row.get("reward_difference"), 0.0),
+        "unclear_language": None if language is None or language >= 1 else 1 - language,
+        "missing_label": 1.0 if row.get("tag_failures") else None,
+        "several_categories": 1.0 if row.get("other_task_category") else None,
+        "contradicted_quality": 1.0 if _contradicts(row) else None,
+    }
+    return {kind: doubt for kind, doubt in found.items() if doubt is not None}
 
 
 def shares(total: int, sizes: Mapping[Any, int]) -> dict[Any, int]:
@@ -172,48 +191,54 @@ def _chance(seed: int, uuid: str) -> float:
     return int.from_bytes(digest) / 2**64
 
 
-def _nearness(value: object, point: float | None) -> float:
-    """Return 1 at a point, 1/2 at a distance of 1, towards 0 far away; 0 without either."""
+def _nearness(value: object, point: float | None) -> float | None:
+    """Return a number's distance from a point as a negative number, None without either."""
     number = finite(value)
-    return 0.0 if number is None or point is None else 1.0 / (1.0 + abs(number - point))
+    return None if number is None or point is None else -abs(number - point)
 
 
-def _contradiction(row: Mapping[str, Any]) -> float:
-    """Return 1 for a kept row of poor quality or one of good quality that the recipe removed."""
+def _contradicts(row: Mapping[str, Any]) -> bool:
+    """Return whether a row is kept though its quality is poor, or removed though it is good."""
     try:
-        good = Quality.of(row.get("input_quality")) >= Quality.GOOD
-        poor = Quality.of(row.get("input_quality")) <= Quality.POOR
+        quality = Quality.of(row.get("input_quality"))
     except (ValueError, TypeError):
-        return 0.0
+        return False
     if row.get("keep") is not False:
-        return float(poor)
-    return float(good and is_recipe_reason(row.get("drop_reason") or ""))
+        return quality <= Quality.POOR
+    return quality >= Quality.GOOD and is_recipe_reason(row.get("drop_reason") or "")
 
 
 class _Candidates:
-    """The rows of a stratum that may be drawn: the first by chance, the first by doubt."""
+    """The rows of a stratum that may be drawn: the first by chance, and by each kind of doubt."""
 
     def __init__(self, plan: Plan) -> None:
         self.rows = 0
         self._plan = plan
         self._by_chance = _Greatest(plan.rows)
-        self._by_doubt = _Greatest(plan.rows)
+        self._by_doubt = {kind: _Greatest(plan.rows) for kind in (NEAR_BOUND, *OTHER_DOUBTS)}
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Consider a row."""
         self.rows += 1
         chance = _chance(self._plan.seed, row["uuid"])
-        self._by_chance.add(chance, row["uuid"])
+        self._by_chance.add((chance,), row["uuid"])
         if self._plan.uncertain:
-            # Rows of equal doubt are in the order of chance.
-            doubt = uncertainty(row, self._plan.threshold) + chance * 1e-9
-            self._by_doubt.add(doubt, row["uuid"])
+            for kind, doubt in doubts(row, self._plan.threshold).items():
+                # Rows of equal doubt are in the order of chance.
+                self._by_doubt[kind].add((doubt, chance), row["uuid"])
 
     def drawn(self, quota: int) -> set[str]:
-        """Return so many rows, the most doubtful ones before others."""
-        found = set(self._by_doubt.sorted()[: round(quota * self._plan.uncertain)])
+        """Return so many rows, those that the machine is unsure of before others."""
+        found = self._unsure(round(quota * self._plan.uncertain))
         others = (uuid for uuid in self._by_chance.sorted() if uuid not in found)
         return found | set(islice(others, quota - len(found)))
+
+    def _unsure(self, number: int) -> set[str]:
+        """Return up to so many rows, one of each kind of doubt in turn, the greatest first."""
+        near, *others = (iter(found.sorted()) for found in self._by_doubt.values())
+        turns = zip_longest(*(kind for other in others for kind in (near, other)))
+        in_turn = dict.fromkeys(uuid for turn in turns for uuid in turn if uuid is not None)
+        return set(islice(in_turn, number))
 
 
 class _Greatest:
@@ -221,10 +246,10 @@ class _Greatest:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._heap: list[tuple[float, str]] = []
+        self._heap: list[tuple[tuple[float, ...], str]] = []
         self._there: set[str] = set()
 
-    def add(self, number: float, uuid: str) -> None:
+    def add(self, number: tuple[float, ...], uuid: str) -> None:
         """Consider an id; one that comes again counts once."""
         if uuid in self._there:
             return

@@ -24,6 +24,7 @@ def review_section(review: Mapping[str, Any]) -> str:
         " who judged a row saw the machine's labels as suggestions. The configuration `reviewed`"
         " has these rows, with people's labels beside the machine's and `keep` as they decided;"
         " `reviewed_preference` the pairs that follow from their rankings.",
+        _compared(review.get("compared", 0)),
         _of_filter(review["filter"]),
         _agreement(review["agreement"]),
         *(
@@ -35,6 +36,17 @@ def review_section(review: Mapping[str, Any]) -> str:
         _counted("ranking by people, blind", review["rankings"]),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _compared(rows: int) -> str:
+    """Return what a verdict means where reviewers could not know the row's own answer."""
+    if not rows:
+        return ""
+    return (
+        f"In {rows:,} of the rows, answers were compared without telling which one is the row's:"
+        " there, `keep` says that the question is good and at least one answer right, an issue is"
+        " one of the question or of every answer, and `human_ranking` says which answer is best."
+    )
 
 
 def _of_filter(found: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ the names of the columns that verdicts come back in.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from magpie_steps.labels import Category, Difficulty, Quality
@@ -32,6 +32,9 @@ RANKING = "human_ranking"
 
 EMBEDDING = "instruction_embedding"
 """The vector behind "find similar"."""
+
+MINILM_DIMENSIONS = 384
+"""Numbers of an embedding of all-MiniLM-L6-v2, the package's own model."""
 
 Kind = Literal["label", "labels", "ranking", "text"]
 
@@ -188,7 +191,18 @@ _COMPARING = """\
 6. Where there are **answers to compare**, rank them from best to worst; equal places are allowed.
    Their order is by chance in each record, and you are not told which model wrote which. Where
    there are none, leave the ranking empty. A name without an answer goes to the last place.
+7. Where answers are compared, you judge the question with all of them: **keep** the row if a person
+   could have asked this and at least one answer is right, complete and safe. What is **wrong** is
+   what is wrong with the question or with every answer; one bad answer goes to a low place instead.
+   **A better response** is one that is better than all of them.
 """
+
+_WHERE_COMPARED: Mapping[str, str] = {
+    "human_keep": "With answers to compare: is the question good and at least one of them right?",
+    "human_issues": "With answers to compare: what is wrong with the question or with all of them.",
+    "human_response": "With answers to compare: one that is better than all of them.",
+}
+"""What questions about a row mean where reviewers cannot know which answer is the row's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,15 +227,10 @@ class Layout:
     @property
     def questions(self) -> tuple[Question, ...]:
         """What is asked, from top to bottom."""
-        return (
-            HUMAN_KEEP,
-            *([ranking(self.answers)] if self.answers else []),
-            HUMAN_QUALITY,
-            HUMAN_DIFFICULTY,
-            HUMAN_CATEGORY,
-            HUMAN_ISSUES,
-            HUMAN_REWRITE,
-        )
+        rest = (HUMAN_QUALITY, HUMAN_DIFFICULTY, HUMAN_CATEGORY, HUMAN_ISSUES, HUMAN_REWRITE)
+        if not self.answers:
+            return (HUMAN_KEEP, *rest)
+        return tuple(map(_where_compared, (HUMAN_KEEP, ranking(self.answers), *rest)))
 
     @property
     def guidelines(self) -> str:
@@ -242,3 +251,9 @@ def ranking(answers: int) -> Question:
         {name: name for name in ANSWER_NAMES[:answers]},
         "From best to worst; leave it empty where there is nothing to compare.",
     )
+
+
+def _where_compared(question: Question) -> Question:
+    """Return a question that also says what it means where answers are compared."""
+    more = _WHERE_COMPARED.get(question.name, "")
+    return replace(question, description=f"{question.description} {more}".strip())

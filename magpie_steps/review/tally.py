@@ -27,10 +27,16 @@ class Tally:
         if means := verdict.mean_ranks:
             self._preferred[ranking_text(means)] += 1
 
+    @property
+    def rows(self) -> int:
+        """How many rows were counted."""
+        return len(self._verdicts)
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything that was counted, ready for JSON."""
         return {
-            "rows": len(self._verdicts),
+            "rows": self.rows,
+            "compared": sum(verdict.compared for verdict in self._verdicts),
             "verdicts": sum(len(verdict.annotators) for verdict in self._verdicts),
             "annotators": len({who for v in self._verdicts for who in v.annotators}),
             "filter": self._filter(),
@@ -72,7 +78,8 @@ class Tally:
                 {who: str(issue in issues) for who, issues in verdict.issues.items()}
                 for verdict in self._verdicts
                 for issue in ISSUES
-            ]
+            ],
+            units_of_a_row=len(ISSUES),
         )
         found[RANKING] = _agreed(
             [{who: ranking_text(r) for who, r in v.ranks.items()} for v in self._verdicts]
@@ -85,11 +92,14 @@ class Tally:
 
 
 def _agreed(
-    table: list[Mapping[str, str]] | list[dict[str, str]], levels: list[str] | None = None
+    table: list[Mapping[str, str]] | list[dict[str, str]],
+    levels: list[str] | None = None,
+    units_of_a_row: int = 1,
 ) -> dict[str, Any]:
-    shared = sum(len(row) > 1 for row in table)
+    """Return alpha over the units of a table, which may be several of each row, and shared rows."""
+    shared = sum(len(unit) > 1 for unit in table)
     return {
-        "shared": shared,
+        "shared": shared // units_of_a_row,
         "alpha": alpha(table, levels or ()),
         "scale": "ordinal" if levels else "nominal",
     }

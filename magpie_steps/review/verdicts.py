@@ -45,6 +45,8 @@ VERDICT_TYPES: Mapping[str, ColumnType] = {
 
 The labels are those that most reviewers chose, "" where none leads; issues those that more than
 half see; rewritten responses all of them; the ranking where answers stand, best first by mean rank.
+Where answers were compared, a row is kept if its question is good and any of them right; an issue
+is one of the question or of all of them.
 `agreement` is the share of pairs of reviewers that agree whether to keep the row, NaN for one.
 `verdicts` has every answer of everyone, without names.
 """
@@ -79,6 +81,7 @@ class Verdict:
         ranks: Each reviewer's ranks, 1 is best, by where the answers stand in the row.
         rewrites: Rewritten responses.
         annotators: The reviewers.
+        compared: Whether they saw several answers side by side, without knowing the row's own.
     """
 
     choices: Mapping[str, Mapping[str, str]]
@@ -86,6 +89,7 @@ class Verdict:
     ranks: Mapping[str, Mapping[str, int]]
     rewrites: tuple[str, ...]
     annotators: tuple[str, ...]
+    compared: bool = False
 
     def label(self, question: str) -> str:
         """Return the label that most chose, "" if none leads."""
@@ -189,6 +193,7 @@ def verdict_of(record: Answered) -> Verdict:
             text for _, values in given if (text := values.get(HUMAN_REWRITE.name) or "").strip()
         ),
         annotators=tuple(reviewer for reviewer, _ in given),
+        compared=bool(places),
     )
 
 
