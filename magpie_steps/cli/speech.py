@@ -2,6 +2,8 @@
 
 import sys
 
+from magpie_steps.redaction import redacted
+
 
 def say(text: str) -> None:
     """Write a text and a line feed at once, also where nobody looks."""
@@ -10,6 +12,6 @@ def say(text: str) -> None:
 
 
 def fail(reason: object, *, code: int) -> int:
-    """Say in one line why it does not work; return the exit code."""
-    sys.stderr.write(f"magpie-steps: error: {' '.join(str(reason).split())}\n")
+    """Say in one line why it does not work, without any secret; return the exit code."""
+    sys.stderr.write(f"magpie-steps: error: {redacted(' '.join(str(reason).split()))}\n")
     return code

@@ -11,7 +11,7 @@ from typing import Any
 
 from distilabel.errors import DistilabelUserError
 
-from magpie_steps.engines.http_client import ServerError
+from magpie_steps.engines.http_client import GarbledError, ServerError
 
 Ask = Callable[[Mapping[str, Any]], Awaitable[Any]]
 """Takes a request's fields besides the model, returns the answer's JSON."""
@@ -195,12 +195,29 @@ def _prompt_tokens(answer: Any) -> int | None:
         return None
 
 
+def choices_of(answer: Any) -> list[Any]:
+    """The completions in an answer, each with a text.
+
+    Raises:
+        GarbledError: there are none.
+    """
+    choices = answer.get("choices") if isinstance(answer, Mapping) else None
+    there = choices if isinstance(choices, list) else []
+    if not there or not all(isinstance(each, Mapping) and _has_text(each) for each in there):
+        raise GarbledError(f"the server answered without a completion: {str(answer)[:200]}")
+    return there
+
+
+def _has_text(choice: Mapping[str, Any]) -> bool:
+    return isinstance(choice.get("text"), str)
+
+
 async def _answers(ask: Ask, body: Mapping[str, Any]) -> bool:
     try:
         answer = await ask(body)
     except ServerError:
         return False
-    return bool(answer.get("choices"))
+    return isinstance(answer, Mapping) and bool(answer.get("choices"))
 
 
 class _Trial:
@@ -231,14 +248,13 @@ class _Trial:
         """The first choice of an answer."""
         return (await self._choices(fields))[0]
 
-    async def _choices(self, fields: Mapping[str, Any]) -> Any:
-        answer = await self._ask({**self._base, **fields})
-        return answer["choices"]
+    async def _choices(self, fields: Mapping[str, Any]) -> list[Any]:
+        return choices_of(await self._ask({**self._base, **fields}))
 
     async def _try(self, test: Callable[[], Awaitable[bool]]) -> bool:
         try:
             return await test()
-        except (ServerError, KeyError, IndexError, TypeError):
+        except (ServerError, GarbledError, KeyError, IndexError, TypeError):
             return False
 
     async def _text(self, **fields: Any) -> str:

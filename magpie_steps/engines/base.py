@@ -13,7 +13,8 @@ from distilabel.models.llms.base import LLM
 from distilabel.typing import GenerateOutput
 from pydantic import PrivateAttr, validate_call
 
-from magpie_steps.engines.journal import Journal
+from magpie_steps.dataflow import draining
+from magpie_steps.engines.journal import Journal, JournalError
 from magpie_steps.engines.sampling import (
     Completion,
     Sampling,
@@ -22,6 +23,7 @@ from magpie_steps.engines.sampling import (
     completion_key,
 )
 from magpie_steps.engines.stats import EngineStats
+from magpie_steps.engines.tracebacks import hide_variables
 
 if TYPE_CHECKING:
     from magpie_steps.conversation import Message
@@ -42,6 +44,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+hide_variables()
+
 _RUN_ID = uuid4().hex  # one per process; engines carry it to the processes of their steps
 
 
@@ -50,7 +54,7 @@ class PromptTooLongError(ValueError):
 
 
 class EngineLostError(RuntimeError):
-    """The engine is gone: neither this request nor any later one can be answered.
+    """The engine or its journal is gone: neither this request nor any later one can be answered.
 
     Unlike other errors it is no row's own, so a step must not go on with the next row.
     """
@@ -249,7 +253,7 @@ class Engine(LLM, ABC):
             if shared is not None:
                 books.stats.replayed += 1
                 return shared
-        found = journal.lookup(key)
+        found = _found(journal, key)
         if found is not None:
             books.stats.replayed += 1
             return Completion(*found)
@@ -257,7 +261,7 @@ class Engine(LLM, ABC):
         books.in_flight[key] = mine
         try:
             completion = await self._generate_one(books.stats, prompt_ids, sampling)
-            journal.record(key, _as_record(completion))
+            _keep(journal, key, completion)
             mine.set_result(completion)
             return completion
         finally:
@@ -286,6 +290,8 @@ class Engine(LLM, ABC):
     async def _generate_one(
         self, stats: EngineStats, prompt_ids: Sequence[int], sampling: Sampling
     ) -> Completion:
+        if draining():
+            raise asyncio.CancelledError("this process has been told to end")
         stats.enter()
         try:
             completion = await self._complete(prompt_ids, sampling)
@@ -357,7 +363,8 @@ class Engine(LLM, ABC):
                 depend on the input's place in the batch.
 
         Returns:
-            Per input the answers and, as lists of the same length, their token counts.
+            Per input the answers, without thoughts, and as lists of the same length their token
+            counts. An answer whose thought does not end is empty.
         """
         template = self.template
         sampling = Sampling(
@@ -372,12 +379,28 @@ class Engine(LLM, ABC):
         prompts = [template.response_prompt_ids(_as_messages(each)) for each in inputs]
         samplings = [replace(sampling, seed=seed + i) for i in range(num_generations)]
         answers = run_to_end(self._answer_all(prompts, samplings))
-        return [_as_output(each) for each in answers]
+        return [_as_output(each, template) for each in answers]
 
     async def _answer_all(
         self, prompts: list[tuple[int, ...]], samplings: list[Sampling]
     ) -> list[list[Completion]]:
         return await asyncio.gather(*(self.complete_all(prompt, samplings) for prompt in prompts))
+
+
+def _found(journal: Journal, key: bytes) -> Any:
+    """Return the record of a key, None if there is none; a journal that fails ends the engine."""
+    try:
+        return journal.lookup(key)
+    except JournalError as error:
+        raise EngineLostError(str(error)) from error
+
+
+def _keep(journal: Journal, key: bytes, completion: Completion) -> None:
+    """Record a completion; if that fails, the next ones would be lost one after the other."""
+    try:
+        journal.record(key, _as_record(completion))
+    except JournalError as error:
+        raise EngineLostError(str(error)) from error
 
 
 def _as_record(c: Completion) -> tuple[str, tuple[int, ...], str, int | str | None, int, int]:
@@ -409,9 +432,9 @@ def _as_messages(given: Any) -> list[dict[str, str]]:
     )
 
 
-def _as_output(completions: list[Completion]) -> GenerateOutput:
+def _as_output(completions: list[Completion], template: "PreQueryTemplate") -> GenerateOutput:
     return {
-        "generations": [c.text for c in completions],
+        "generations": [template.split_reasoning(c.text).answer for c in completions],
         "statistics": {
             "input_tokens": [c.prompt_tokens for c in completions],
             "output_tokens": [c.completion_tokens for c in completions],

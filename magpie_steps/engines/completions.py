@@ -1,12 +1,16 @@
 """An engine on any server that continues raw prompts: vLLM, SGLang, llama.cpp and the like."""
 
+import re
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
+from magpie_steps.engines.addresses import check_address
 from magpie_steps.engines.http_client import HttpClient
 from magpie_steps.engines.http_engine import HttpEngine
 from magpie_steps.engines.model_files import content_hash
+
+_VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
 
 
 class CompletionsEngine(HttpEngine):
@@ -33,6 +37,13 @@ class CompletionsEngine(HttpEngine):
         revision: branch, tag or commit of the tokenizer on the hub; None is the default branch.
         trust_remote_code: run Python code that comes with the tokenizer.
         chat_template: a Jinja chat template to use instead of the tokenizer's; None uses that.
+        chat_template_kwargs: variables of the chat template, such as {"enable_thinking": False}.
+        response_template_kwargs: variables for the prompts of responses alone, over
+            chat_template_kwargs.
+        system_policy: what becomes of system prompts that the chat template has no turn of its own
+            for: "error", "ignore", "merge" or "prepend", as in `PreQueryTemplate.pre_query_text`.
+        add_bos: whether prompts begin with the BOS token: as the chat template has it ("template"),
+            "always" or "never".
 
     Icon:
         `:globe_with_meridians:`
@@ -57,6 +68,8 @@ class CompletionsEngine(HttpEngine):
         ```
     """
 
+    model_config = ConfigDict(hide_input_in_errors=True)  # addresses may hold passwords
+
     base_urls: list[str] = Field(default=["http://localhost:8000/v1"], min_length=1)
     served_model: str | None = None
     api_key_variable: str = "OPENAI_API_KEY"
@@ -66,11 +79,18 @@ class CompletionsEngine(HttpEngine):
     @classmethod
     def _check_urls(cls, urls: list[str]) -> list[str]:
         for url in urls:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(
-                    f"base_urls holds {url!r}; give addresses such as 'http://localhost:8000/v1'"
-                )
+            check_address(url)
         return urls
+
+    @field_validator("api_key_variable")
+    @classmethod
+    def _check_variable(cls, name: str) -> str:
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError(
+                "api_key_variable is no name of an environment variable, in capitals such as"
+                " OPENAI_API_KEY; it is not the key itself"
+            )
+        return name
 
     @property
     def capacity(self) -> int:

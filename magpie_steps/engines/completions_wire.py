@@ -1,9 +1,10 @@
 """How is a sampling written into a request to /v1/completions, and its answer read?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from magpie_steps.engines.abilities import Abilities
+from magpie_steps.engines.abilities import Abilities, choices_of
+from magpie_steps.engines.http_client import GarbledError
 from magpie_steps.engines.sampling import (
     Completion,
     Sampling,
@@ -20,6 +21,9 @@ FEATURE_OF = {
     "first_token_not": "logit_bias",
 }
 """The constraints of a `Sampling` and the feature of a server that each of them needs."""
+
+LONGEST_TOKEN = 1024
+"""More characters than any token has: the longest in vocabularies are some hundred spaces."""
 
 
 def sampling_fields(
@@ -51,6 +55,7 @@ def read_answer(
     prompt_tokens: int,
     n: int,
     *,
+    most_tokens: int,
     encode: Callable[[str], list[int]],
     end: int | None,
 ) -> list[Completion]:
@@ -60,24 +65,46 @@ def read_answer(
         answer: its JSON.
         prompt_tokens: how many tokens the prompt has.
         n: how many completions were asked for.
+        most_tokens: how many tokens each may have.
         encode: a text to token ids, for servers that do not say which they generated.
         end: the model's end token, for the same.
 
     Raises:
-        RuntimeError: the server changed the prompt, or gave up.
+        RuntimeError: the server changed the prompt, wrote more than it was asked for, or gave up.
+        GarbledError: there are no completions.
     """
-    usage = answer.get("usage") or {}
+    choices = choices_of(answer)
+    usage = _object(answer.get("usage"))
     counted = usage.get("prompt_tokens")
     if counted != prompt_tokens:
         raise RuntimeError(
             f"the server counted {counted} tokens in a prompt of {prompt_tokens}: it has changed"
             " the prompt"
         )
-    choices = sorted(answer["choices"], key=lambda choice: choice.get("index", 0))
     if len(choices) != n:
-        raise RuntimeError(f"the server gave {len(choices)} answers instead of {n}")
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-    return [_completion(choice, prompt_tokens, cached, encode, end) for choice in choices]
+        raise GarbledError(f"the server gave {len(choices)} answers instead of {n}")
+    for choice in choices:
+        _check_length(choice["text"], most_tokens)
+    cached = _number(_object(usage.get("prompt_tokens_details")).get("cached_tokens"))
+    ordered = sorted(choices, key=lambda choice: _number(choice.get("index")))
+    return [_completion(choice, prompt_tokens, cached, encode, end) for choice in ordered]
+
+
+def _check_length(text: str, most_tokens: int) -> None:
+    """Refuse a text that so many tokens cannot be, before it is made tokens of."""
+    if len(text) > most_tokens * LONGEST_TOKEN:
+        raise RuntimeError(
+            f"the server wrote {len(text):,} characters where {most_tokens} tokens were asked for:"
+            " it ignores max_tokens"
+        )
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _completion(
@@ -88,14 +115,14 @@ def _completion(
     end: int | None,
 ) -> Completion:
     reason, stop, ids = (choice.get(n) for n in ("finish_reason", "stop_reason", "token_ids"))
-    if ids is None:
-        ids = encode(choice["text"])
+    # In JSON a text can hold half of a surrogate pair, which no file takes.
+    text = choice["text"].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if not isinstance(ids, list) or not all(isinstance(each, int) for each in ids):
+        ids = encode(text)
         closing = end if stop is None else stop
         if reason == "stop" and isinstance(closing, int):
             ids = [*ids, closing]
-    return as_completion(
-        choice["text"], ids, reason, stop, prompt_tokens=prompt_tokens, cached_tokens=cached
-    )
+    return as_completion(text, ids, reason, stop, prompt_tokens=prompt_tokens, cached_tokens=cached)
 
 
 def _stops(

@@ -55,7 +55,12 @@ class ConversationEncoder:
         self._renderer = ChatRenderer(
             tokenizer.get_chat_template(), dict(tokenizer.special_tokens_map), {}, datetime.now()
         )
-        self._probe = self._render(PROBE) + self._system_probe()
+        rendered = self._render(PROBE)
+        if not rendered.strip():
+            raise ChatTemplateError(
+                "render_error", "The chat template makes nothing of a conversation; give another"
+            )
+        self._probe = rendered + self._system_probe()
         self._has_bos = bool(self._bos) and self._probe.startswith(self._bos)
         self._control = _any_of(_control_tokens(tokenizer, self._probe))
 

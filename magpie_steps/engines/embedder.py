@@ -156,6 +156,7 @@ class Embedder(BaseModel):
                 device=choose_device(self.device),
                 trust_remote_code=self.trust_remote_code,
                 local_files_only=True,
+                model_kwargs={} if self.trust_remote_code else {"use_safetensors": True},
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:
             raise DistilabelUserError(

@@ -1,6 +1,7 @@
 """How do requests reach one of several servers, whatever goes wrong on the way?"""
 
 import asyncio
+import json
 import os
 import random
 import time
@@ -10,11 +11,17 @@ from typing import Any
 
 import aiohttp
 
+from magpie_steps.certificates import REMEDY
+from magpie_steps.engines.addresses import proxy_for
+from magpie_steps.redaction import redacted
+
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that a server may not give the next time."""
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
+SHOWN_CHARACTERS = 200
+"""How much is shown of an answer that is none: its beginning tells a page from half an answer."""
 
 
 class ServerError(RuntimeError):
@@ -33,8 +40,16 @@ class ServerError(RuntimeError):
         super().__init__(f"{url} answered {status}: {detail[:500] or 'nothing'}")
 
 
+class GarbledError(RuntimeError):
+    """A server answered with what is no answer to the request."""
+
+
 class UnreachableError(ConnectionError):
     """No server answered at all, however often it was tried."""
+
+
+class UntrustedError(UnreachableError):
+    """A server cannot be asked: it does not show who it is, or the key cannot be sent."""
 
 
 @dataclass(slots=True)
@@ -49,6 +64,9 @@ class HttpClient:
     """Posts JSON to the server that has least to do, and tries again what may succeed then.
 
     It may be used from several event loops, each with connections of its own that end with it.
+
+    A server's certificate is verified, and no answer's text shows the key. Servers elsewhere are
+    reached by the environment's proxies, if it names some.
 
     Attributes:
         urls: where the servers' endpoints are, ending in `/v1`.
@@ -87,6 +105,8 @@ class HttpClient:
         Raises:
             ServerError: a server answered with an error, the last time it was tried.
             UnreachableError: none answered.
+            UntrustedError: one does not show who it is, or the key cannot be sent.
+            GarbledError: an answer was no JSON, the last time it was tried.
             TimeoutError: an answer took too long, the last time it was tried.
         """
         attempt = 0
@@ -94,14 +114,12 @@ class HttpClient:
             server = self._least_busy()
             try:
                 return await self._send(server, path, body)
-            except ServerError as error:
-                if error.status not in RETRIED or attempt >= self.max_retries:
+            except (ServerError, GarbledError, TimeoutError) as error:
+                if attempt >= self.max_retries or not _may_pass(error):
                     raise
-                wait = max(error.retry_after, self._wait(attempt))
-            except TimeoutError:
-                if attempt >= self.max_retries:
-                    raise
-                wait = 0.0
+                wait = self._wait_after(error, attempt)
+            except aiohttp.ClientConnectorCertificateError as error:
+                raise UntrustedError(_about_certificate(server.url, error)) from error
             except aiohttp.ClientError as error:
                 wait = await self._after_lost_connection(server, attempt, error)
             attempt += 1
@@ -113,19 +131,23 @@ class HttpClient:
 
         Raises:
             ServerError: it answered with an error.
+            GarbledError: its answer was no JSON.
             UnreachableError: it did not answer.
+            UntrustedError: it does not show who it is, or the key cannot be sent.
         """
         try:
-            async with self._session().get(f"{url.rstrip('/')}{path}") as answer:
-                return await _content(answer)
+            async with self._ask("GET", f"{url.rstrip('/')}{path}") as answer:
+                return await self._content(answer)
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise UntrustedError(_about_certificate(url, error)) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise UnreachableError(f"{url} does not answer: {_said(error)}") from error
 
     async def _send(self, server: _Server, path: str, body: Mapping[str, Any]) -> Any:
         server.in_flight += 1
         try:
-            async with self._session().post(f"{server.url}{path}", json=body) as answer:
-                return await _content(answer)
+            async with self._ask("POST", f"{server.url}{path}", json=body) as answer:
+                return await self._content(answer)
         finally:
             server.in_flight -= 1
 
@@ -144,6 +166,13 @@ class HttpClient:
         server.rests_until = now + wait
         return 0.0 if any(each.rests_until <= now for each in self._servers) else wait
 
+    def _wait_after(self, error: Exception, attempt: int) -> float:
+        """How long to wait after an answer that was none; a time-out was long enough."""
+        if isinstance(error, TimeoutError):
+            return 0.0
+        asked = error.retry_after if isinstance(error, ServerError) else 0.0
+        return max(asked, self._wait(attempt))
+
     def _wait(self, attempt: int) -> float:
         """A time that doubles with each attempt, drawn so that clients do not come back at once."""
         longest = min(FIRST_WAIT_SECONDS * 2**attempt, LONGEST_WAIT_SECONDS)
@@ -153,6 +182,17 @@ class HttpClient:
         now = time.monotonic()
         return min(self._servers, key=lambda each: (each.rests_until > now, each.in_flight))
 
+    def _ask(self, verb: str, address: str, **body: Any) -> Any:
+        # A session's own headers would go to the proxy too.
+        return self._session().request(
+            verb,
+            address,
+            headers=self._headers(),
+            proxy=proxy_for(address),
+            allow_redirects=False,  # what is posted would be got from where they lead to
+            **body,
+        )
+
     def _session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
@@ -160,7 +200,6 @@ class HttpClient:
             session = self._sessions[loop] = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 timeout=aiohttp.ClientTimeout(total=self.timeout_seconds, sock_connect=30),
-                headers=self._headers(),
             )
             # A loop knows its tasks only weakly, so this one is kept here.
             self._keepers[loop] = loop.create_task(self._close_with(loop, session))
@@ -177,25 +216,58 @@ class HttpClient:
             await session.close()
 
     def _headers(self) -> dict[str, str]:
-        key = self.key or os.environ.get(self.key_variable, "")
+        key = self._key()
         return {"Authorization": f"Bearer {key}"} if key else {}
 
+    def _key(self) -> str:
+        """The key, which a header can hold; an error never shows it."""
+        key = self.key or os.environ.get(self.key_variable, "").strip()
+        if not key.isascii() or not key.isprintable():
+            raise UntrustedError(
+                f"the key in {self.key_variable} has characters that no key has; set it again"
+            )
+        return key
 
-async def _content(answer: aiohttp.ClientResponse) -> Any:
-    if answer.status >= 400:
-        wait = _seconds(answer.headers.get("Retry-After"))
-        said = " ".join((await answer.text()).split())
-        raise ServerError(str(answer.url), answer.status, said, wait)
-    return await answer.json(content_type=None)
+    async def _content(self, answer: aiohttp.ClientResponse) -> Any:
+        text, key = (await answer.read()).decode("utf-8", "replace"), self._key()
+        if 300 <= answer.status < 400:
+            target = redacted(answer.headers.get("Location", ""), key)
+            said = f"it has moved to {target or 'somewhere else'}; give that address"
+            raise ServerError(str(answer.url), answer.status, said)
+        if answer.status >= 400:
+            wait = _seconds(answer.headers.get("Retry-After"))
+            said = redacted(" ".join(text.split()), key)
+            raise ServerError(str(answer.url), answer.status, said, wait)
+        if key and key in text:
+            raise ServerError(
+                str(answer.url), answer.status, "the key itself, which would get into the rows"
+            )
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            said = redacted(" ".join(text[:SHOWN_CHARACTERS].split()), key)
+            raise GarbledError(
+                f"{answer.url} answered with what is no JSON: {said or 'nothing'}"
+            ) from None
+
+
+def _may_pass(error: Exception) -> bool:
+    return not isinstance(error, ServerError) or error.status in RETRIED
+
+
+def _about_certificate(url: str, error: aiohttp.ClientConnectorCertificateError) -> str:
+    why = getattr(error.certificate_error, "verify_message", "") or "it is not valid"
+    return f"{url} shows a certificate that cannot be trusted ({why}); {REMEDY}"
 
 
 def _seconds(retry_after: str | None) -> float:
     """The seconds of a Retry-After header, at most the longest wait; 0 without one, for a date."""
     try:
-        return min(float(retry_after or 0), LONGEST_WAIT_SECONDS)
+        seconds = float(retry_after or 0)
     except ValueError:
         return 0.0
+    return min(seconds, LONGEST_WAIT_SECONDS) if seconds > 0 else 0.0  # NaN is not
 
 
 def _said(error: BaseException) -> str:
-    return str(error).strip() or type(error).__name__
+    return redacted(str(error)).strip() or type(error).__name__

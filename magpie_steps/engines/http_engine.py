@@ -15,13 +15,27 @@ from magpie_steps.engines.base import Completion, EngineLostError, Sampling, run
 from magpie_steps.engines.completions_wire import FEATURE_OF, read_answer, sampling_fields
 from magpie_steps.engines.fan_out import FanOut
 from magpie_steps.engines.first_token import complete_in_two
-from magpie_steps.engines.http_client import HttpClient, ServerError, UnreachableError
+from magpie_steps.engines.http_client import (
+    RETRIED,
+    GarbledError,
+    HttpClient,
+    ServerError,
+    UnreachableError,
+    UntrustedError,
+)
 from magpie_steps.engines.model_files import find_tokenizer
 from magpie_steps.engines.pretrained import config_of, generation_config_of
 from magpie_steps.engines.tokenized import TokenizerEngine
 
 SERVED_LIMITS = ("max_model_len", "context_length")
 """Where servers say how many tokens a prompt and its answer may have, in their list of models."""
+
+OF_THE_SERVER = (RETRIED - {500}) | {301, 302, 303, 307, 308, 401, 403, 404, 405}
+"""Statuses that no prompt is to blame for: when they do not end, no row can be answered."""
+
+MOST_FAILURES = 16
+"""Requests that fail one after the other, without an answer between them, before the server is held
+to be broken: each of them could be its prompt's own fault, so many can not."""
 
 
 class HttpEngine(TokenizerEngine, ABC):
@@ -46,6 +60,7 @@ class HttpEngine(TokenizerEngine, ABC):
     _served: str = PrivateAttr(default="")
     _length: int = PrivateAttr(default=0)
     _fingerprint: str = PrivateAttr(default="")
+    _failures: int = PrivateAttr(default=0)
     _slots: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = PrivateAttr(default_factory=dict)
 
     @abstractmethod
@@ -107,7 +122,7 @@ class HttpEngine(TokenizerEngine, ABC):
         return await fan_out.ask(prompt_ids, sampling)
 
     def _connect(self) -> None:
-        folder = find_tokenizer(self.model, self.revision)
+        folder = find_tokenizer(self.model, self.revision, trust_remote_code=self.trust_remote_code)
         self._read_tokenizer(folder, generation_config_of(folder))
         client = self._client = self._make_client()
         listed, self._abilities = run_to_end(self._look(client))
@@ -135,6 +150,8 @@ class HttpEngine(TokenizerEngine, ABC):
         """Choose the model's name at a server; returns what the server says of it."""
         try:
             answer = await client.get(url, "/models")
+        except UntrustedError as error:
+            raise DistilabelUserError(str(error)) from error
         except UnreachableError as error:
             raise DistilabelUserError(
                 f"no server to work with: {error}; start one (for example `vllm serve"
@@ -148,12 +165,16 @@ class HttpEngine(TokenizerEngine, ABC):
                 ) from error
             self._served = self._wanted_model()[0]
             return {}
+        except GarbledError as error:
+            raise DistilabelUserError(
+                f"{error}; {url} is no server of completions: check its address"
+            ) from error
         return self._choose(url, answer)
 
     def _choose(self, url: str, answer: Any) -> dict[str, Any]:
         entries = {
             str(entry["id"]): entry
-            for entry in (answer or {}).get("data", [])
+            for entry in _listed(answer)
             if isinstance(entry, dict) and "id" in entry
         }
         wanted, another_will_do = self._wanted_model()
@@ -173,8 +194,11 @@ class HttpEngine(TokenizerEngine, ABC):
 
         try:
             return await find_abilities(ask, self._probe(), client.urls[0])
-        except (UnreachableError, TimeoutError) as error:
-            raise DistilabelUserError(f"{client.urls[0]} stopped answering: {error}") from error
+        except (UnreachableError, TimeoutError, GarbledError, ServerError) as error:
+            raise DistilabelUserError(
+                f"{client.urls[0]} does not complete prompts: {error or type(error).__name__}; see"
+                " to the server, or check its address"
+            ) from error
 
     def _probe(self) -> Probe:
         try:
@@ -201,7 +225,8 @@ class HttpEngine(TokenizerEngine, ABC):
         return ids
 
     def _allowed_length(self, folder: Path, listed: dict[str, Any]) -> int:
-        served = next((int(listed[name]) for name in SERVED_LIMITS if listed.get(name)), None)
+        limits = (listed.get(name) for name in SERVED_LIMITS)
+        served = next((limit for limit in limits if isinstance(limit, int) and limit > 1), None)
         if self.max_context_tokens and served and self.max_context_tokens > served:
             raise DistilabelUserError(
                 f"max_context_tokens is {self.max_context_tokens}, but the server takes {served};"
@@ -253,14 +278,30 @@ class HttpEngine(TokenizerEngine, ABC):
         try:
             async with self._slot():
                 answer = await client.post("/completions", body)
-        except UnreachableError as error:
-            raise EngineLostError(
-                f"{error}; see to the server and run again: what is in the journal is not generated"
-                " again"
-            ) from error
-        return read_answer(
-            answer, len(prompt_ids), n, encode=self._encode_bare, end=self._tokenizer.eos_token_id
-        )
+            done = read_answer(
+                answer,
+                len(prompt_ids),
+                n,
+                most_tokens=sampling.max_new_tokens,
+                encode=self._encode_bare,
+                end=self._tokenizer.eos_token_id,
+            )
+        except (UnreachableError, ServerError, GarbledError, TimeoutError) as error:
+            self._failures += 1
+            if self._is_lost(error):
+                raise EngineLostError(
+                    f"{error or 'no answer came in time'}; see to the server and run again: what is"
+                    " in the journal is not generated again"
+                ) from error
+            raise
+        self._failures = 0
+        return done
+
+    def _is_lost(self, error: Exception) -> bool:
+        """Whether a failed request tells that no other one will be answered."""
+        if isinstance(error, UnreachableError) or self._failures >= MOST_FAILURES:
+            return True
+        return isinstance(error, ServerError) and error.status in OF_THE_SERVER
 
     def _slot(self) -> asyncio.Semaphore:
         """A place at the servers, of which each event loop has as many as there are."""
@@ -282,3 +323,9 @@ class HttpEngine(TokenizerEngine, ABC):
                 " takes only text; use a server that takes token ids, such as vLLM"
             )
         return prompt_fields(abilities, prompt_ids, text, self._bos)
+
+
+def _listed(answer: Any) -> list[Any]:
+    """The models in an answer, [] if it lists none."""
+    models = answer.get("data") if isinstance(answer, dict) else None
+    return models if isinstance(models, list) else []

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from magpie_steps.engines.model_files import content_hash, find_tokenizer, folder_of
 
@@ -38,11 +38,13 @@ def package_revision(package: str) -> str:
     return f"{package} {version(package)}"
 
 
-def template_of(model: str) -> "PreQueryTemplate":
+def template_of(model: str, trust_remote_code: bool = False, **options: Any) -> "PreQueryTemplate":
     """Return a model's pre-query template; only its tokenizer is read.
 
     Args:
         model: A folder, an embedded model's name, or a hub id.
+        trust_remote_code: Whether code that comes with its tokenizer may run.
+        options: What else `PreQueryTemplate.from_tokenizer` takes, such as `chat_template`.
 
     Raises:
         DistilabelUserError: It has no tokenizer or it cannot be fetched.
@@ -51,5 +53,6 @@ def template_of(model: str) -> "PreQueryTemplate":
     from magpie_steps.engines.pretrained import load_tokenizer
     from magpie_steps.templates import PreQueryTemplate
 
-    tokenizer = load_tokenizer(find_tokenizer(model, None), model, trust_remote_code=False)
-    return PreQueryTemplate.from_tokenizer(tokenizer)
+    folder = find_tokenizer(model, None, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(folder, model, trust_remote_code)
+    return PreQueryTemplate.from_tokenizer(tokenizer, **options)

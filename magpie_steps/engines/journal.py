@@ -46,8 +46,33 @@ PRAGMA user_version = {SCHEMA_VERSION};
 """What version 1 did not have."""
 
 
+_LOOKUP = """
+SELECT text, token_ids, finish_reason, stop_reason, prompt_tokens, completion_tokens
+FROM completions WHERE key = ?
+"""
+
+
+_REPORTS_AFTER = "SELECT report, model, content FROM reports WHERE report > ? ORDER BY report"
+
+
 class JournalError(ValueError):
     """The journal's file cannot be used."""
+
+
+_PASSING = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY)
+"""What is no fault of the file's content."""
+
+
+def _failed(path: Path, error: Exception) -> JournalError:
+    if getattr(error, "sqlite_errorcode", -1) & 0xFF in _PASSING:
+        return JournalError(
+            f"the journal {path} cannot be written: {error}; make room or free the file, then run"
+            " the same command again"
+        )
+    return JournalError(
+        f"the journal {path} cannot be used: {error}; move that file away (its completions are then"
+        " generated again) or give another folder"
+    )
 
 
 class Journal:
@@ -72,7 +97,7 @@ class Journal:
         self._lock = threading.RLock()
         self._pending: dict[bytes, Record] = {}
         self._flush_due = False
-        self._failure: sqlite3.Error | None = None
+        self._failure: JournalError | None = None
         self._database: sqlite3.Connection | None = None
         self._run_id = run_id or uuid4().hex
         self._run: int | None = None
@@ -82,10 +107,7 @@ class Journal:
             _check(self._database, self.path)
         except (sqlite3.Error, OSError) as exc:
             self._drop()
-            raise JournalError(
-                f"the journal {self.path} cannot be used: {exc}; move that file away (its"
-                " completions are then generated again) or give another folder"
-            ) from exc
+            raise _failed(self.path, exc) from exc
         except JournalError:
             self._drop()
             raise
@@ -96,20 +118,11 @@ class Journal:
             pending = self._pending.get(key)
             if pending is not None:
                 return pending
-            row = (
-                self._open()
-                .execute(
-                    "SELECT text, token_ids, finish_reason, stop_reason, prompt_tokens,"
-                    " completion_tokens FROM completions WHERE key = ?",
-                    (key,),
-                )
-                .fetchone()
-            )
-        if row is None:
-            return None
-        ids = array("i")
-        ids.frombytes(row[1])
-        return (row[0], tuple(ids), row[2], json.loads(row[3]), row[4], row[5])
+            try:
+                row = self._open().execute(_LOOKUP, (key,)).fetchone()
+            except sqlite3.Error as exc:
+                raise _failed(self.path, exc) from exc
+        return None if row is None else _record(row)
 
     def record(self, key: bytes, record: Record) -> None:
         """Keep a finished completion; written by the end of this turn of the event loop.
@@ -119,10 +132,7 @@ class Journal:
         """
         with self._lock:
             if self._failure is not None:
-                raise JournalError(
-                    f"the journal {self.path} cannot be written: {self._failure}; make room or free"
-                    " the file, then run the same command again"
-                ) from self._failure
+                raise JournalError(str(self._failure)) from self._failure
             self._pending[key] = record
             if self._flush_due:
                 return
@@ -135,43 +145,38 @@ class Journal:
     def _flush_later(self) -> None:
         try:
             self.flush()
-        except sqlite3.Error as exc:
+        except JournalError as exc:
             self._failure = exc  # nobody waits for a callback: the next record tells it
 
     def flush(self) -> None:
-        """Commit what was recorded since the last commit, in one transaction."""
+        """Commit what was recorded since the last commit, in one transaction.
+
+        Raises:
+            JournalError: it cannot be written; what was recorded is tried again the next time.
+        """
         with self._lock:
             self._flush_due = False
-            if not self._pending or self._database is None:
-                return
-            run = self._run = self._run or _register(self._database, self._run_id)
-            rows = [
-                (
-                    key,
-                    run,
-                    text,
-                    array("i", ids).tobytes(),
-                    finish,
-                    json.dumps(stop),
-                    prompt_tokens,
-                    completion_tokens,
-                )
-                for key, (text, ids, finish, stop, prompt_tokens, completion_tokens) in (
-                    self._pending.items()
-                )
-            ]
-            tokens = sum(row[7] for row in rows)
-            with _transaction(self._database) as database:
-                # Another process may have made the same completion meanwhile: it is the same one.
-                database.executemany(
-                    "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
-                )
-                database.execute(
-                    "UPDATE runs SET generated = generated + ?,"
-                    " completion_tokens = completion_tokens + ? WHERE run = ?",
-                    (len(rows), tokens, run),
-                )
-            self._pending.clear()
+            if self._pending and self._database is not None:
+                try:
+                    self._write(self._database)
+                except sqlite3.Error as exc:
+                    raise _failed(self.path, exc) from exc
+
+    def _write(self, database: sqlite3.Connection) -> None:
+        run = self._run = self._run or _register(database, self._run_id)
+        rows = [_row(key, run, record) for key, record in self._pending.items()]
+        tokens = sum(row[7] for row in rows)
+        with _transaction(database):
+            # Another process may have made the same completion meanwhile: it is the same one.
+            database.executemany(
+                "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
+            )
+            database.execute(
+                "UPDATE runs SET generated = generated + ?,"
+                " completion_tokens = completion_tokens + ? WHERE run = ?",
+                (len(rows), tokens, run),
+            )
+        self._pending.clear()
 
     def counts(self) -> dict[str, int]:
         """What the journal holds.
@@ -180,24 +185,12 @@ class Journal:
             `completions` (distinct), `generated` (by all runs together, so a completion made twice
             counts twice), `generated_this_run`, `completion_tokens` (of all generated), `runs`.
         """
-        self.flush()
         with self._lock:
-            database = self._open()
-            completions = database.execute("SELECT COUNT(*) FROM completions").fetchone()[0]
-            generated, tokens, runs = database.execute(
-                "SELECT COALESCE(SUM(generated), 0), COALESCE(SUM(completion_tokens), 0), COUNT(*)"
-                " FROM runs"
-            ).fetchone()
-            mine = database.execute(
-                "SELECT generated FROM runs WHERE run_id = ?", (self._run_id,)
-            ).fetchone()
-            return {
-                "completions": completions,
-                "generated": generated,
-                "generated_this_run": mine[0] if mine else 0,
-                "completion_tokens": tokens,
-                "runs": runs,
-            }
+            self.flush()
+            try:
+                return _counts(self._open(), self._run_id)
+            except sqlite3.Error as exc:
+                raise _failed(self.path, exc) from exc
 
     def report(self, model: str, content: dict[str, Any]) -> None:
         """Keep what an engine says about its work in this run; never raises.
@@ -221,19 +214,18 @@ class Journal:
             after: only those with a higher number.
         """
         with self._lock:
-            rows = self._open().execute(
-                "SELECT report, model, content FROM reports WHERE report > ? ORDER BY report",
-                (after,),
-            )
-            return [(number, model, json.loads(content)) for number, model, content in rows]
+            try:
+                rows = self._open().execute(_REPORTS_AFTER, (after,)).fetchall()
+            except sqlite3.Error as exc:
+                raise _failed(self.path, exc) from exc
+        return [(number, model, json.loads(content)) for number, model, content in rows]
 
     def close(self) -> None:
         """Write what is pending and close the file; never raises."""
         with self._lock:
-            try:
+            with suppress(JournalError):
                 self.flush()
-            except sqlite3.Error:
-                self._pending.clear()
+            self._pending.clear()
             self._drop()
 
     def _drop(self) -> None:
@@ -264,6 +256,42 @@ class _transaction:
         finally:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
+
+
+def _row(key: bytes, run: int, record: Record) -> tuple[Any, ...]:
+    text, ids, finish, stop, prompt_tokens, completion_tokens = record
+    try:
+        text.encode()
+        stored: str | bytes = text
+    except UnicodeEncodeError:  # half a surrogate pair, which SQLite takes for no text
+        stored = text.encode("utf-8", "surrogatepass")
+    ids_bytes, stop_json = array("i", ids).tobytes(), json.dumps(stop)
+    return (key, run, stored, ids_bytes, finish, stop_json, prompt_tokens, completion_tokens)
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    text, ids_bytes, finish, stop_json, prompt_tokens, completion_tokens = row
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "surrogatepass")
+    ids = array("i")
+    ids.frombytes(ids_bytes)
+    return (text, tuple(ids), finish, json.loads(stop_json), prompt_tokens, completion_tokens)
+
+
+def _counts(database: sqlite3.Connection, run_id: str) -> dict[str, int]:
+    completions = database.execute("SELECT COUNT(*) FROM completions").fetchone()[0]
+    generated, tokens, runs = database.execute(
+        "SELECT COALESCE(SUM(generated), 0), COALESCE(SUM(completion_tokens), 0), COUNT(*)"
+        " FROM runs"
+    ).fetchone()
+    mine = database.execute("SELECT generated FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    return {
+        "completions": completions,
+        "generated": generated,
+        "generated_this_run": mine[0] if mine else 0,
+        "completion_tokens": tokens,
+        "runs": runs,
+    }
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -8,6 +8,8 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
+from magpie_steps.engines.trust import check_code
+
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 CONFIG_FILE = "config.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
@@ -18,7 +20,11 @@ INSTALL_VLLM = (
 
 
 def check_model(
-    model: str, chat_template: str | None = None, *, needs_template: bool = True
+    model: str,
+    chat_template: str | None = None,
+    *,
+    needs_template: bool = True,
+    trust_remote_code: bool = False,
 ) -> None:
     """Check that a model folder has what Magpie needs; a hub id is left to the hub.
 
@@ -26,9 +32,11 @@ def check_model(
         model: A folder, or a hub id such as "Qwen/Qwen2.5-0.5B-Instruct".
         chat_template: A template that replaces the model's own, if any.
         needs_template: Whether the model is prompted with a template; a base model is not.
+        trust_remote_code: Whether code that comes with the model may run.
 
     Raises:
-        ValueError: If the folder does not exist, holds no model or no chat template.
+        ValueError: If the folder does not exist, holds no model or no chat template, or brings code
+            that is not trusted.
     """
     folder = Path(model).expanduser()
     if not folder.is_dir():
@@ -40,6 +48,7 @@ def check_model(
         return
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(f"the folder {model!r} holds no model: it has no {CONFIG_FILE}")
+    check_code(folder, model, trust_remote_code)
     if needs_template and chat_template is None and not has_chat_template(folder):
         raise ValueError(
             f"the model in {model!r} has no chat template, and Magpie needs one: it prompts with"
@@ -60,7 +69,7 @@ def has_chat_template(folder: Path) -> bool:
         return True
     try:
         config = json.loads((folder / TOKENIZER_CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return bool(isinstance(config, dict) and config.get("chat_template"))
 

@@ -66,6 +66,13 @@ class ServedEngine(VLLMSettings, HttpEngine):
         max_retries: how often a request is sent again, >= 0.
         trust_remote_code: run Python code that comes with the model.
         chat_template: a Jinja chat template to use instead of the tokenizer's; None uses that.
+        chat_template_kwargs: variables of the chat template, such as {"enable_thinking": False}.
+        response_template_kwargs: variables for the prompts of responses alone, over
+            chat_template_kwargs.
+        system_policy: what becomes of system prompts that the chat template has no turn of its own
+            for: "error", "ignore", "merge" or "prepend", as in `PreQueryTemplate.pre_query_text`.
+        add_bos: whether prompts begin with the BOS token: as the chat template has it ("template"),
+            "always" or "never".
 
     Icon:
         `:satellite:`

@@ -5,19 +5,18 @@ from abc import ABC
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distilabel.errors import DistilabelUserError
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from magpie_steps.conversation import Message
 from magpie_steps.engines.base import Engine
 from magpie_steps.engines.conversation_encoder import ConversationEncoder, Encoded
 from magpie_steps.engines.plain_text import PlainTextEncoder
 from magpie_steps.engines.pretrained import load_tokenizer
-
-if TYPE_CHECKING:
-    from magpie_steps.templates import PreQueryTemplate
+from magpie_steps.engines.variables import check_variables
+from magpie_steps.templates import BosPolicy, ChatTemplateError, PreQueryTemplate, SystemPolicy
 
 
 class TokenizerEngine(Engine, ABC):
@@ -30,18 +29,35 @@ class TokenizerEngine(Engine, ABC):
         revision: branch, tag or commit on the hub; None is the default branch.
         trust_remote_code: run Python code that comes with the model.
         chat_template: a Jinja chat template to use instead of the tokenizer's; None uses that.
+        chat_template_kwargs: variables of the chat template, such as {"enable_thinking": False}.
+        response_template_kwargs: variables for the prompts of responses alone, over
+            chat_template_kwargs.
+        system_policy: what becomes of system prompts that the chat template has no turn of its own
+            for: "error", "ignore", "merge" or "prepend", as in `PreQueryTemplate.pre_query_text`.
+        add_bos: whether prompts begin with the BOS token: as the chat template has it ("template"),
+            "always" or "never".
     """
 
     model: str
     revision: str | None = None
     trust_remote_code: bool = False
     chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    response_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    system_policy: SystemPolicy = "error"
+    add_bos: BosPolicy = "template"
 
     _tokenizer: Any = PrivateAttr(default=None)
     _generation_config: Any = PrivateAttr(default=None)
     _template: Any = PrivateAttr(default=None)
     _plain_text: PlainTextEncoder | None = PrivateAttr(default=None)
     _judged: ConversationEncoder | None = PrivateAttr(default=None)
+
+    @field_validator("chat_template_kwargs", "response_template_kwargs")
+    @classmethod
+    def _check_variables(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        check_variables(str(info.field_name), given)
+        return given
 
     @property
     def model_name(self) -> str:
@@ -50,7 +66,7 @@ class TokenizerEngine(Engine, ABC):
         return folder.resolve().name if folder.is_dir() else self.model
 
     @property
-    def template(self) -> "PreQueryTemplate":
+    def template(self) -> PreQueryTemplate:
         """The pre-query template of the tokenizer's chat template; known after `load()`.
 
         Raises:
@@ -123,9 +139,7 @@ class TokenizerEngine(Engine, ABC):
         except ValueError as error:
             raise DistilabelUserError(f"{self.model_name} judges nothing: {error}") from error
 
-    def _make_template(self, tokenizer: Any) -> "PreQueryTemplate":
-        from magpie_steps.templates import ChatTemplateError, PreQueryTemplate
-
+    def _make_template(self, tokenizer: Any) -> PreQueryTemplate:
         if self.chat_template is None and not getattr(tokenizer, "chat_template", None):
             raise DistilabelUserError(
                 f"the tokenizer of {self.model_name} has no chat template, so there is no pre-query"
@@ -135,7 +149,11 @@ class TokenizerEngine(Engine, ABC):
             return PreQueryTemplate.from_tokenizer(
                 tokenizer,
                 chat_template=self.chat_template,
+                chat_template_kwargs=self.chat_template_kwargs,
+                response_kwargs=self.response_template_kwargs,
                 generation_config=self._generation_config,
+                system_policy=self.system_policy,
+                add_bos=self.add_bos,
             )
         except ChatTemplateError as exc:
             raise DistilabelUserError(f"{self.model_name}: {exc}") from exc

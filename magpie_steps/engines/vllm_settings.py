@@ -3,10 +3,17 @@
 from abc import ABC
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, field_validator
 
 from magpie_steps.engines import vllm_api
 from magpie_steps.engines.tokenized import TokenizerEngine
+
+REFUSED = {
+    **dict.fromkeys(("host", "port"), "a server listens on this machine alone"),
+    **dict.fromkeys(("api_key", "hf_token"), "it would be written down; set it in the environment"),
+    "trust_remote_code": "the engine has a field of that name",
+}
+"""Arguments of vLLM's that are nobody's to give here, each with the reason."""
 
 
 class VLLMSettings(TokenizerEngine, ABC):
@@ -26,6 +33,8 @@ class VLLMSettings(TokenizerEngine, ABC):
         engine_args: any other argument of vLLM's, by name.
     """
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
     max_context_tokens: int | None = Field(default=None, ge=2)
     max_num_seqs: int | None = Field(default=None, ge=1)
@@ -34,6 +43,14 @@ class VLLMSettings(TokenizerEngine, ABC):
     quantization: str | None = None
     enable_prefix_caching: bool = True
     engine_args: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("engine_args")
+    @classmethod
+    def _check_arguments(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for name in given:
+            if reason := REFUSED.get(name.replace("-", "_")):
+                raise ValueError(f"engine_args may not have {name}: {reason}; leave it out")
+        return given
 
     def _arguments(self, **own: Any) -> dict[str, Any]:
         """What vLLM is started with, by vLLM's names; what is None is left to vLLM.

@@ -9,7 +9,9 @@ from email.utils import parsedate_to_datetime
 from json import JSONDecodeError
 from typing import TypeVar
 
+from magpie_steps.certificates import FAILED, with_remedy
 from magpie_steps.publish.client import is_busy
+from magpie_steps.redaction import redacted
 
 T = TypeVar("T")
 
@@ -85,13 +87,13 @@ class Patience:
             )
         if passes(error):
             return f"{told}, {number} times; the same push, started again, goes on from here"
-        return told
+        return with_remedy(told)
 
     def _short(self, error: BaseException) -> str:
         """Return a failure in one line."""
         cause = _telling(error)
         text = getattr(cause, "server_message", None) or str(cause) or type(cause).__name__
-        words = " ".join(text.replace(self.token, "***").split())
+        words = " ".join(redacted(text, self.token).split())
         line = "".join(filter(str.isprintable, words))
         status = status_of(error)
         return f"{self.endpoint} {f'answers {status}' if status else 'fails'}: {line[:300]}"
@@ -110,7 +112,7 @@ def passes(error: BaseException) -> bool:
     status = status_of(error)
     if status:
         return is_busy(status)
-    return is_failure(_telling(error))
+    return is_failure(_telling(error)) and FAILED not in str(_telling(error))
 
 
 def status_of(error: BaseException) -> int:

@@ -226,6 +226,11 @@ def _sizes(folder: Path) -> Iterator[tuple[str, int]]:
         if path.is_file() and not any(map(_is_private, name.split("/"))):
             if not name.isprintable():
                 raise ValueError(f"the file name {name!r} cannot be sent; rename the file")
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise ValueError(
+                    f"{path} is a link to a file outside the folder, which is not sent; put the"
+                    " file itself there or remove the link"
+                )
             yield name, path.stat().st_size
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from magpie_steps import __version__
 from magpie_steps.publish.patience import Patience
 from magpie_steps.publish.plan import Stored, identity
+from magpie_steps.redaction import redacted
 
 _LONGEST_SIGN_BYTES = 10_000_000
 """A longer file that is to say which dataset it is of is not one of ours."""
@@ -125,12 +126,14 @@ class Repository:
             url = f"{self.api.endpoint}/api/validate-yaml"
             answer = self._asked("POST", url, {"content": text, "repoType": "dataset"})
         except BadRequestError as error:
-            told = " ".join(str(error.server_message or error).split())
+            text = redacted(str(error.server_message or error), self.api.token)
+            told = " ".join(text.split())
             raise ValueError(
                 f"the card is not valid: {told[:300]}; correct README.md's front matter"
             ) from None
         for warning in answer.json().get("warnings") or ():
-            self.ask.say(f"of the card: {' '.join(str(warning.get('message')).split())}")
+            text = redacted(str(warning.get("message")), self.api.token)
+            self.ask.say(f"of the card: {' '.join(text.split())}")
 
     def _info(self) -> Any:
         return self.api.repo_info(self.id, repo_type="dataset")
