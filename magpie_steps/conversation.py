@@ -6,7 +6,7 @@ assistant messages in turn. One turn is a user message and the assistant's answe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeGuard
 
 Message = dict[str, str]
 """One message: ``role`` is "system", "user" or "assistant", ``content`` is its text."""
@@ -36,6 +36,31 @@ class LastTurn:
     history: tuple[Message, ...]
     instruction: str
     response: str
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Return whether a value is a text that says something and can be written as UTF-8.
+
+    Halves of surrogate pairs cannot be: no tokenizer reads them, no file holds them.
+    """
+    if not isinstance(value, str) or not value.strip():
+        return False
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def has_messages(row: Mapping[str, Any]) -> bool:
+    """Return whether something stands where a row's messages belong, be it a conversation or not.
+
+    What cannot say whether it is empty, as several values of NumPy, is not.
+    """
+    try:
+        return bool(row.get("messages"))
+    except (TypeError, ValueError):
+        return True
 
 
 def append_turn(
@@ -69,7 +94,7 @@ def validate(messages: Sequence[Message]) -> None:
 
     Raises:
         ValueError: If there is no user message, a role is out of order or unknown, or a content is
-            not a text or is empty; the message names the position, from 0.
+            not a text (see `is_text`); the message names the position, from 0.
     """
     turns = [*messages]
     offset = 1 if turns and turns[0].get("role") == SYSTEM else 0
@@ -83,7 +108,7 @@ def validate(messages: Sequence[Message]) -> None:
                 " after an optional system message, user and assistant alternate"
             )
         content = message.get("content")
-        if not isinstance(content, str) or not content.strip():
+        if not is_text(content):
             raise ValueError(f"message {position} ({expected}) has no text: {content!r}")
 
 
@@ -93,13 +118,12 @@ def find_fault(messages: object) -> MessageFault | None:
         return "messages_missing"
     if not all(isinstance(message, Mapping) for message in messages):
         return "messages_missing"
-    if any(message.get("role") not in (SYSTEM, USER, ASSISTANT) for message in messages):
+    if any(not _is_role(message.get("role")) for message in messages):
         return "messages_unknown_role"
     try:
         validate(messages)
     except ValueError:
-        texts = [message.get("content") for message in messages]
-        written = all(isinstance(text, str) and text.strip() for text in texts)
+        written = all(is_text(message.get("content")) for message in messages)
         return "messages_out_of_order" if written else "messages_without_text"
     return None
 
@@ -155,3 +179,7 @@ def turn_columns(messages: Sequence[Message], n_turns: int) -> dict[str, str]:
         if name in texts:
             texts[name] = message["content"]
     return texts
+
+
+def _is_role(value: object) -> bool:
+    return isinstance(value, str) and value in (SYSTEM, USER, ASSISTANT)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from math import isfinite, nan
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 from magpie_steps import reasons
 from magpie_steps.conversation import (
@@ -16,8 +16,11 @@ from magpie_steps.conversation import (
     SYSTEM,
     Message,
     append_turn,
+    has_messages,
+    is_text,
     validate,
 )
+from magpie_steps.rules import is_number
 
 SourceName = Literal["sampled", "instruct_vs_base"]
 
@@ -107,7 +110,7 @@ def find_pair(
         return Pair(reason=reason)
     where = SOURCES[source]
     answers, scores = _values(row, where.answers), _values(row, where.scores)
-    there = [position for position, text in enumerate(answers) if _is_text(text)]
+    there = [position for position, text in enumerate(answers) if is_text(text)]
     if len(there) < 2:
         return _no_pair("too_few")
     if len(scores) != len(answers) or not all(_is_score(scores[position]) for position in there):
@@ -174,8 +177,8 @@ def answer(text: str) -> list[Message]:
 
 def _conversation(row: Mapping[str, Any]) -> tuple[list[Message], str]:
     """Return a row's messages, or its instruction with the response if there is one."""
-    messages = row.get("messages")
-    if messages:
+    if has_messages(row):
+        messages = row["messages"]
         try:
             validate(messages)
         except (ValueError, TypeError, AttributeError):
@@ -185,9 +188,9 @@ def _conversation(row: Mapping[str, Any]) -> tuple[list[Message], str]:
             {"role": message["role"], "content": message["content"]} for message in messages
         ], ""
     instruction, response = row.get("instruction"), row.get("response")
-    if not _is_text(instruction):
+    if not is_text(instruction):
         return [], reasons.NO_INSTRUCTION
-    return append_turn([], instruction, response if _is_text(response) else None), ""
+    return append_turn([], instruction, response if is_text(response) else None), ""
 
 
 def _flaw(pair: Pair, expected: bool, min_margin: float) -> str:
@@ -214,9 +217,5 @@ def _values(row: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
     return values
 
 
-def _is_text(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and bool(value.strip())
-
-
 def _is_score(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return is_number(value) and isfinite(value)

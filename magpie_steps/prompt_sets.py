@@ -163,7 +163,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             for batch in file.iter_batches(_BATCH_ROWS, columns=wanted or present[:1]):
                 # All columns' names are told if none of them holds prompts.
                 yield from batch.to_pylist() if wanted else [dict.fromkeys(present)] * len(batch)
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as parquet: {error}; give another") from None
 
 

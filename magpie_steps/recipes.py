@@ -34,6 +34,8 @@ TAU_1 = -12.0
 """The paper's bound of the reward (Table 5)."""
 TAU_2 = 0.0
 """The paper's bound of the reward difference (Table 5)."""
+MOST_ROWS = 10**12
+"""More rows than any dataset has: a larger number is a mistake."""
 LONGEST = "longest"
 """The word of the last operation in drop reasons."""
 
@@ -99,8 +101,11 @@ class Recipe:
                 raise ValueError("shares are parts of the longest responses; give longest as well")
             return
         whole = isinstance(self.longest, int) and not isinstance(self.longest, bool)
-        if not whole or self.longest < 1:
-            raise ValueError(f"longest is {self.longest!r}; give a whole number of at least 1")
+        if not whole or not 1 <= self.longest <= MOST_ROWS:
+            raise ValueError(
+                f"longest is {self.longest!r}; give a whole number of at least 1, at most"
+                f" {MOST_ROWS:,}"
+            )
         total = sum(share.share for share in self.shares)
         if total > 1 + 1e-9:
             raise ValueError(f"the shares add up to {total:g}; they may be 1 together")

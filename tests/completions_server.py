@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from troubled_answers import Trouble
 
 from magpie_steps.engines.base import Completion, Sampling
 from magpie_steps.engines.transformers import TransformersEngine
@@ -44,6 +45,10 @@ class Habits:
         says_usage: Whether answers have their token counts.
         lists: What `/v1/models` lists.
         limit: `max_model_len` in the list, None to leave it out.
+        troubles: What it does instead of its next completions, taken from the front.
+        trouble: What it always does instead, None for nothing.
+        poison: A text that must be in a prompt for `trouble`; "" is in all.
+        sound: Completions that it gives before `trouble` begins.
     """
 
     takes_ids: bool = True
@@ -58,6 +63,10 @@ class Habits:
     says_usage: bool = True
     lists: list[str] = field(default_factory=lambda: ["tiny-instruct"])
     limit: int | None = 512
+    troubles: list[Trouble] = field(default_factory=list)
+    trouble: Trouble | None = None
+    poison: str = ""
+    sound: int = 0
 
 
 class CompletionsServer:
@@ -115,10 +124,12 @@ class CompletionsServer:
         key = self.habits.key
         return not key or request.headers.get("Authorization") == f"Bearer {key}"
 
-    async def _completions(self, request: web.Request) -> web.Response:
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
         habits, body = self.habits, await request.json()
         if not self._allowed(request):
             return web.json_response({"error": "no"}, status=401)
+        if trouble := self._trouble(body):
+            return await trouble(request)
         if habits.failures:
             status = habits.failures.pop(0)
             if not status:
@@ -134,6 +145,17 @@ class CompletionsServer:
             return web.json_response({"error": "prompt must be a string"}, status=400)
         self.bodies.append(body)
         return web.json_response(await self._answer(body))
+
+    def _trouble(self, body: dict[str, Any]) -> Trouble | None:
+        """Return what is done instead of answering, None for nothing."""
+        habits, prompt = self.habits, body["prompt"]
+        if habits.troubles:
+            return habits.troubles.pop(0)
+        if habits.trouble is None or habits.sound:
+            habits.sound = max(habits.sound - 1, 0)
+            return None
+        text = prompt if isinstance(prompt, str) else self.engine._tokenizer.decode(prompt)
+        return habits.trouble if habits.poison in text else None
 
     async def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
         fields = {name: value for name, value in body.items() if name not in self.habits.ignored}

@@ -48,6 +48,7 @@ class RunRecord:
         generator: What wrote the folder, for the card.
         command: The command that makes the same rows; "" if there is none.
         pipeline: The pipeline in YAML, as distilabel reads it; "" to leave it out.
+        shards: What each shard took, of a dataset that was joined from shards.
     """
 
     title: str
@@ -66,6 +67,7 @@ class RunRecord:
     generator: str = "magpie-steps"
     command: str = ""
     pipeline: str = ""
+    shards: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)

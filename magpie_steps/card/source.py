@@ -10,6 +10,9 @@ import yaml
 from magpie_steps.card.revision import section
 from magpie_steps.markup import one_line
 
+FAULTS = (ValueError, RecursionError, yaml.YAMLError, AttributeError, LookupError)
+"""What PyYAML raises; the last two at a value that is not of its tag, as `!!bool x`."""
+
 LICENCE = "Licence"
 """The title of the section that says what the licence asks for."""
 
@@ -47,7 +50,7 @@ def read_card(place: Path) -> SourceCard:
         return SourceCard(fields, section(path.read_text(encoding="utf-8-sig"), LICENCE))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: {error}; correct it or move it away") from None
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except FAULTS as error:
         raise ValueError(
             f"the front matter of {path} is not valid YAML: {one_line(str(error))}; correct it or"
             " move the file away"

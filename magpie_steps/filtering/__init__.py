@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from magpie_steps.filtering.decisions import decide
 from magpie_steps.filtering.files import batches, schema_of_files
+from magpie_steps.filtering.origins import holds_texts
 from magpie_steps.recipes import Recipe
 from magpie_steps.row_schemas import OURS, schema_of
 from magpie_steps.selection import Counts
@@ -61,7 +62,7 @@ def _kept(batch: Any, *, marked: bool) -> Any:
         return batch
     changed = {"keep": pa.array(np.ones(len(batch), bool))}
     kind = batch.schema.field("drop_reason").type
-    if not pa.types.is_null(kind):
+    if holds_texts(kind):
         changed["drop_reason"] = pa.array([""] * len(batch), kind)
     return _changed(batch, changed, batch.schema)
 

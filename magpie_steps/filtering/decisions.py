@@ -22,6 +22,9 @@ from magpie_steps.row_schemas import OURS, Origin, Schema, schema_of
 from magpie_steps.rules import NumberAbove, NumberAtLeast
 from magpie_steps.selection import Counts, choose_longest, tally
 
+MOST = 2.0**53
+"""The largest number up to which every length is told from the next one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
@@ -139,7 +142,8 @@ class _Deciding:
         self.rows += len(batch)
         if self.recipe.longest is not None:
             lengths = np.nan_to_num(as_numbers(arrays["response_length"]), posinf=0, neginf=0)
-            self.lengths.append(lengths.astype(np.int64)[codes == 0])
+            # Numbers that are no lengths may be beyond integers.
+            self.lengths.append(lengths.clip(-MOST, MOST).astype(np.int64)[codes == 0])
             self.parts.append(self._parts(arrays, len(batch))[codes == 0])
 
     def end(self) -> Decisions:

@@ -1,6 +1,7 @@
 """How are the rows of parquet files read in bounded memory?"""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +47,57 @@ def batches(paths: Sequence[Path], names: Sequence[str] | None = None) -> Iterat
         names: The columns to read, None for all.
     """
     for path in paths:
-        with pq.ParquetFile(path.absolute(), buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
+        with (
+            _faults_told(path),
+            pq.ParquetFile(path.absolute(), buffer_size=BUFFER_BYTES, pre_buffer=False) as file,
+        ):
             size = _batch_rows(file.metadata, names)
-            yield from file.iter_batches(batch_size=size, columns=names)
+            for batch in file.iter_batches(batch_size=size, columns=names):
+                yield batch.cast(_without_views(batch.schema))
 
 
 def _schema(path: Path) -> Any:
     check_name(path)
+    with _faults_told(path):
+        # Of a relative path's ~ Arrow would make a home.
+        return _without_views(pq.read_schema(path.absolute()))
+
+
+@contextmanager
+def _faults_told(path: Path) -> Iterator[None]:
+    """Name the file in an error of Arrow's; the system's own errors do."""
     try:
-        return pq.read_schema(path.absolute())  # of a relative path's ~ Arrow would make a home
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is no parquet file: {error}") from None
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None):
+            raise
+        kind = OSError if isinstance(error, OSError) else ValueError
+        said = " ".join(str(error).split())
+        raise kind(f"{path} is no parquet file: {said}; write it again") from None
+
+
+def _without_views(schema: Any) -> Any:
+    """Return a schema without the views that Polars writes: Arrow cannot take rows of them."""
+    fields = [field.with_type(_without_view(field.type)) for field in schema]
+    return pa.schema(fields, schema.metadata)
+
+
+def _without_view(kind: Any) -> Any:
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_list(kind):
+        return pa.list_(_inner(kind.value_field))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_inner(kind.value_field))
+    if pa.types.is_struct(kind):
+        return pa.struct([_inner(field) for field in kind])
+    return kind
+
+
+def _inner(field: Any) -> Any:
+    return field.with_type(_without_view(field.type))
 
 
 def _batch_rows(metadata: Any, names: Sequence[str] | None) -> int:

@@ -33,11 +33,14 @@ def as_texts(array: Any) -> Any:
     """Return an array of texts; what is no text is null."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if pa.types.is_string(array.type):
-        return array
-    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
-        return array.cast(pa.string())
-    return pa.nulls(len(array), pa.string())
+    return array.cast(pa.string()) if holds_texts(array.type) else pa.nulls(len(array), pa.string())
+
+
+def holds_texts(kind: Any) -> bool:
+    """Return whether an Arrow type is one of texts."""
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(is_kind(plain) for is_kind in kinds)
 
 
 def is_numeric(kind: Any) -> bool:
