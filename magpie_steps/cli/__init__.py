@@ -10,12 +10,18 @@ from typing import Any, NoReturn
 
 from magpie_steps.cli.export import add_export
 from magpie_steps.cli.filter import add_filter
+from magpie_steps.cli.inspect import add_inspect
+from magpie_steps.cli.merge import add_merge
+from magpie_steps.cli.plan import add_plan
 from magpie_steps.cli.push import add_push
 from magpie_steps.cli.report import add_report
 from magpie_steps.cli.review import add_review
 from magpie_steps.cli.speech import fail
 
 COMMANDS: tuple[Callable[[Any], None], ...] = (
+    add_inspect,
+    add_plan,
+    add_merge,
     add_filter,
     add_report,
     add_review,
