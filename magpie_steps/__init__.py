@@ -78,11 +78,14 @@ def __getattr__(name: str) -> Any:
     """Import a public name's module on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from magpie_steps.engines.tracebacks import hide_variables
+
     with warnings.catch_warnings():
         # Importing distilabel 1.5.3 warns of its own old names and fields; a user can mend neither.
         warnings.filterwarnings("ignore", message="Importing from 'distilabel.llms' is deprecated")
         warnings.filterwarnings("ignore", message="The 'default' attribute with value None was")
         value = getattr(import_module(_HOMES[name]), name)
+    hide_variables()
     globals()[name] = value
     return value
 

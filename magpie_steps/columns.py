@@ -25,6 +25,8 @@ _CONFIG: dict[str, ColumnType] = {
     "max_new_tokens": "int64",
     "seed": "int64",
 }
+_PROMPT: dict[str, ColumnType] = {"chat_template_sha256": "string"}
+_USER_PROMPT: dict[str, ColumnType] = {**_PROMPT, "pre_query_form": "string"}
 
 GENERATORS = "InstructionGenerator, ConversationGenerator"
 TURN_WRITERS = "ConversationGenerator, ContinueConversation"
@@ -63,6 +65,14 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("instruction", "string", "", "text", GENERATORS, "The first user message, sanitised."),
     Column("response", "string", "", "text", RESPONDERS, "The answer to the instruction."),
+    Column(
+        "reasoning",
+        "string",
+        "",
+        "text",
+        RESPONDERS,
+        'What the model thought before the response, "" for nothing.',
+    ),
     Column(
         "messages",
         MESSAGES,
@@ -104,8 +114,17 @@ COLUMNS: tuple[Column, ...] = (
         "For each later turn that was generated, whether it belongs to what was said before.",
     ),
     Column(
+        "follow_up_reasoning",
+        ["string"],
+        "",
+        "texts",
+        TURN_WRITERS,
+        'For each later answer that was generated, what the model thought before it, "" for'
+        " nothing.",
+    ),
+    Column(
         "gen_input_configs",
-        {**_CONFIG, "pre_query_template": "string", "input_generator": "string"},
+        {**_CONFIG, **_USER_PROMPT, "pre_query_template": "string", "input_generator": "string"},
         "",
         "top_k 0 is off, temperature 0 is greedy",
         GENERATORS,
@@ -113,7 +132,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "gen_response_configs",
-        {**_CONFIG, "output_generator": "string"},
+        {**_CONFIG, **_PROMPT, "output_generator": "string"},
         "",
         "top_k 0 is off, temperature 0 is greedy",
         RESPONDERS,
@@ -172,8 +191,16 @@ COLUMNS: tuple[Column, ...] = (
         "Why each rejected answer was rejected, in order.",
     ),
     Column(
+        "responses_reasoning",
+        ["string"],
+        "",
+        "texts",
+        SAMPLERS,
+        'What the model thought before each of the responses, "" for nothing.',
+    ),
+    Column(
         "gen_responses_configs",
-        {**_CONFIG, "output_generator": "string"},
+        {**_CONFIG, **_PROMPT, "output_generator": "string"},
         "",
         "top_k 0 is off",
         SAMPLERS,
@@ -181,7 +208,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "gen_continuation_configs",
-        {**_CONFIG, "continuation_generator": "string"},
+        {**_CONFIG, **_USER_PROMPT, "continuation_generator": "string"},
         "",
         "top_k 0 is off, temperature 0 is greedy",
         "ContinueConversation",

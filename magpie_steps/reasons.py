@@ -49,6 +49,7 @@ TAG_REASONS = (
 """Why an answer of a tagger gives no label, as `magpie_steps.tag_answers` names it."""
 
 PROMPT_TOO_LONG = "prompt_too_long"
+UNFINISHED_REASONING = "unfinished_reasoning"
 ENGINE_ERROR = "engine_error"
 NO_INSTRUCTION = "no_instruction"
 BAD_MESSAGES = "bad_messages"
@@ -111,7 +112,10 @@ REJECTIONS: tuple[str, ...] = (
         for reason in (*INSTRUCTION_REASONS, PROMPT_TOO_LONG, BAD_MESSAGES)
     ),
     *(follow_up_reason(reason) for reason in FOLLOW_UP_REASONS),
-    *(response_reason(reason) for reason in (*RESPONSE_REASONS, PROMPT_TOO_LONG, BAD_MESSAGES)),
+    *(
+        response_reason(reason)
+        for reason in (*RESPONSE_REASONS, UNFINISHED_REASONING, PROMPT_TOO_LONG, BAD_MESSAGES)
+    ),
 )
 """Why an attempt at a turn is rejected."""
 
@@ -140,7 +144,10 @@ DROP_REASONS: tuple[str, ...] = (
 
 def carried_by(row: Mapping[str, Any]) -> str:
     """Return why a step before dropped the row, "" for a row that is kept."""
-    return (row.get("drop_reason") or NO_INSTRUCTION) if row.get("keep") is False else ""
+    if row.get("keep") is not False:
+        return ""
+    reason = row.get("drop_reason")
+    return reason if isinstance(reason, str) and reason else NO_INSTRUCTION
 
 
 _ENDS = {
@@ -153,6 +160,7 @@ _ENDS = {
             ("empty", "empty"),
             ("whitespace", "empty"),
             ("truncated", "truncated"),
+            (UNFINISHED_REASONING, "truncated"),
             (PROMPT_TOO_LONG, "context_full"),
         )
     },

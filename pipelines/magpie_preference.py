@@ -39,9 +39,15 @@ def build_pipeline(run: Run) -> "Pipeline":
 
     with Pipeline(name="magpie-preference") as pipeline:
         instructions = magpie_steps.InstructionGenerator(
-            llm=run.engine(), num_rows=run.num_rows, seed=run.seed, **INSTRUCTIONS
+            llm=run.engine(),
+            num_rows=run.num_rows,
+            first_row=run.first_row,
+            seed=run.seed,
+            **INSTRUCTIONS,
         )
-        responses = magpie_steps.SampleResponses(llm=run.engine(), seed=run.seed, **RESPONSES)
+        responses = magpie_steps.SampleResponses(
+            llm=run.engine(), seed=run.seed, keep_reasoning=run.keep_reasoning, **RESPONSES
+        )
         rewards = magpie_steps.RewardScorer(reward_model=run.reward_model())
         pairs = magpie_steps.FormatPreference(**PAIRS)
         instructions >> responses >> rewards >> pairs >> magpie_steps.LanguageTagger()

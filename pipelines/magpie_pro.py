@@ -38,7 +38,12 @@ def build_pipeline(run: Run) -> "Pipeline":
 
     with Pipeline(name="magpie-pro") as pipeline:
         conversations = magpie_steps.ConversationGenerator(
-            llm=run.engine(), num_rows=run.num_rows, seed=run.seed, **SETTINGS
+            llm=run.engine(),
+            num_rows=run.num_rows,
+            first_row=run.first_row,
+            seed=run.seed,
+            keep_reasoning=run.keep_reasoning,
+            **SETTINGS,
         )
         for before, after in pairwise([conversations, *run.judges()]):
             before >> after

@@ -57,7 +57,9 @@ def build_pipeline(run: Run) -> "Pipeline":
         conversations = magpie_steps.ConversationGenerator(
             llm=run.engine(),
             num_rows=run.num_rows,
+            first_row=run.first_row,
             seed=run.seed,
+            keep_reasoning=run.keep_reasoning,
             system_prompts={key: category_prompts()[key] for key in MIX},
             **CONVERSATIONS,
         )

@@ -77,6 +77,7 @@ def test_every_column_is_written_by_a_step_that_there_is():
 def test_instruction_and_response_together_write_what_a_conversation_has():
     both = {*columns.written_by("InstructionGenerator"), *columns.written_by("GenerateResponse")}
     turns = {"turns", "conversation_end", "follow_up_similarity", "follow_up_related"}
+    turns |= {"follow_up_reasoning"}
     assert both | turns == set(columns.written_by("ConversationGenerator"))
 
 

@@ -43,6 +43,8 @@ OTHER_SETTINGS = {
     "max_in_flight": 7,
     "max_attempts": 2,
     "ban_markdown_start": True,
+    "keep_reasoning": False,
+    "pre_query_form": "bare",
     "response_sampling": {"temperature": 0.3},
     "sampling": {"temperature": 0.3},
     "reward_model": {"score_index": 1, "trust_remote_code": True},

@@ -20,6 +20,7 @@ from magpie_steps.job.reproduction import pipeline_yaml
 from magpie_steps.job.run import Run, shown_model
 from magpie_steps.prompts import category_prompts
 from magpie_steps.provenance import Work, generated_so_far
+from magpie_steps.redaction import redacted
 from magpie_steps.repository import check_folder, write_repository
 from magpie_steps.resume import claim
 from magpie_steps.stored_rows import StoredRows
@@ -69,7 +70,10 @@ class Job:
         A recipe chooses among rows and is not part of it.
         """
         models = {flag: shown_model(model) for flag, model in run.models.items()}
-        return {**models, "seed": run.seed, **self.settings}
+        own = {**models, "seed": run.seed, **self.settings, **run.prompting.settings}
+        # Which rows a shard's are depends on how many all shards have.
+        divided = {"num_rows": run.all_rows, "shard": str(run.shard)} if run.shard else {}
+        return {**own, **divided}
 
     def main(self, description: str | None, arguments: Sequence[str] | None = None) -> int:
         """Run the job; return the exit code: 0, 1 if rows are missing, 2 if it cannot start."""
@@ -134,6 +138,7 @@ class Job:
     ) -> RunRecord:
         template = _template(run)
         steered = first["system_prompt_key"]
+        asked = first["gen_input_configs"]
         prompts = {key: (weight, category_prompts()[key]) for key, weight in self.mix.items()}
         return RunRecord(
             title=run.output_dir.name,
@@ -141,12 +146,11 @@ class Job:
             settings={
                 **self.settings_of(run),
                 "model": first["model"],
-                "num_rows": run.num_rows,
+                "num_rows": run.all_rows,
+                **{name: asked[name] for name in ("chat_template_sha256", "pre_query_form")},
             },
             # The row's has the date that the chat template printed, if it prints one.
-            template=template.pre_query
-            if steered
-            else first["gen_input_configs"]["pre_query_template"],
+            template=template.pre_query if steered else asked["pre_query_template"],
             bare_template=template.bare_pre_query,
             effort=effort,
             models=run.models_used,
@@ -175,12 +179,17 @@ class Job:
         from magpie_steps.review.push import push  # slow, and only for this
 
         try:
-            pushed = push(run.output_dir, run.argilla_dataset, run.argilla_sample, say=print)
+            pushed = push(
+                run.output_dir,
+                run.argilla_dataset,
+                run.argilla_sample,
+                workspace=run.argilla_workspace or None,
+                uncertain=run.argilla_uncertain,
+                say=print,
+            )
         except (OSError, ValueError) as error:
-            sample = ["--sample", run.argilla_sample]
-            target = [run.output_dir, run.argilla_dataset, *sample]
-            return self._fail_for_now(error, "review", "push", *target)
-        print(pushed.url)
+            return self._fail_for_now(error, "review", "push", *_review_arguments(run))
+        print(f"{table(pushed.lines())}\n\n{pushed.url}")
         return 0
 
     def _fail_for_now(self, error: Exception, *command: object) -> int:
@@ -189,8 +198,9 @@ class Job:
         return self._fail(f"{error}; nothing is lost: `{again}` goes on", code=1)
 
     def _fail(self, reason: object, *, code: int) -> int:
-        """Say in one line why it does not work; return the exit code."""
-        print(f"{self.script}: error: {' '.join(str(reason).split())}", file=sys.stderr)
+        """Say in one line why it does not work, without any secret; return the exit code."""
+        line = redacted(" ".join(str(reason).split()))
+        print(f"{self.script}: error: {line}", file=sys.stderr)
         return code
 
 
@@ -210,10 +220,23 @@ def _build_conversations(name: str, settings: Mapping[str, Any], run: Run) -> "P
 
     with Pipeline(name=name) as pipeline:
         conversations = magpie_steps.ConversationGenerator(
-            llm=run.engine(), num_rows=run.num_rows, seed=run.seed, **settings
+            llm=run.engine(),
+            num_rows=run.num_rows,
+            first_row=run.first_row,
+            seed=run.seed,
+            keep_reasoning=run.keep_reasoning,
+            **settings,
         )
         conversations >> magpie_steps.LanguageTagger()
     return pipeline
+
+
+def _review_arguments(run: Run) -> list[object]:
+    """Return what `magpie-steps review push` takes to send a run's sample."""
+    place = ["--argilla-workspace", run.argilla_workspace] if run.argilla_workspace else []
+    uncertain = ["--uncertain", run.argilla_uncertain] if run.argilla_uncertain else []
+    sample = ["--sample", run.argilla_sample]
+    return [run.output_dir, run.argilla_dataset, *sample, *place, *uncertain]
 
 
 def _template(run: Run) -> "PreQueryTemplate":
@@ -221,7 +244,8 @@ def _template(run: Run) -> "PreQueryTemplate":
     if not run.scripted:
         from magpie_steps.engines.identity import template_of  # slow: after the run it is there
 
-        return template_of(run.models["model"])
+        options = run.prompting.template_options
+        return template_of(run.models["model"], run.trust_remote_code, **options)
     engine = magpie_steps.ScriptedEngine()
     engine.load()
     try:

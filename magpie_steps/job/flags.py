@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 from magpie_steps import columns
 from magpie_steps.embedded import EMBEDDER
 from magpie_steps.engines.preflight import INSTALL_VLLM, check_model, has_vllm
+from magpie_steps.job.prompting import add_prompting, prompting_asked_for
 from magpie_steps.job.reproduction import command_line
 from magpie_steps.job.run import MODELS, PACKAGES, RULES, SCRIPTED, Run
 from magpie_steps.prompt_sets import prompts_of
 from magpie_steps.publish import check_ready
 from magpie_steps.recipe_files import recipe_given
 from magpie_steps.recipes import RECIPES, Recipe
-from magpie_steps.review.client import Server
+from magpie_steps.review.dataset import check_target
+from magpie_steps.review.settings import MINILM_DIMENSIONS
+from magpie_steps.run_shard import Shard
 
 if TYPE_CHECKING:
     from magpie_steps.job import Job
@@ -44,6 +47,7 @@ NOT_OF_ROWS = frozenset(
     {
         *("output_dir", "license", "with_embeddings"),
         *("hub_repo_id", "public", "argilla_dataset", "argilla_sample"),
+        *("argilla_workspace", "argilla_uncertain"),
     }
 )
 """Flags that rows do not depend on."""
@@ -66,8 +70,9 @@ def run_asked_for(job: "Job", description: str, arguments: Sequence[str] | None)
     kind = _engine_kind(SCRIPTED if args.dry_run else args.engine, args.base_url)
     models = _models(args, job.models, judged=bool(job.recipe), scripted=kind == SCRIPTED)
     script = f"pipelines/{job.script}.py"
+    shard = Shard.parsed(args.shard, args.num_rows) if args.shard is not None else None
     run = Run(
-        num_rows=args.num_rows,
+        num_rows=len(shard.rows) if shard else args.num_rows,
         seed=args.seed,
         output_dir=args.output_dir,
         engine_kind=kind,
@@ -82,6 +87,11 @@ def run_asked_for(job: "Job", description: str, arguments: Sequence[str] | None)
         public=args.public,
         argilla_dataset=args.argilla_dataset,
         argilla_sample=args.argilla_sample,
+        argilla_workspace=args.argilla_workspace,
+        argilla_uncertain=args.argilla_uncertain,
+        prompting=prompting_asked_for(args),
+        shard=shard,
+        trust_remote_code=args.trust_remote_code,
     )
     _check(run)
     return run
@@ -100,6 +110,11 @@ def _parser(job: "Job", description: str) -> argparse.ArgumentParser:
         type=int,
         default=job.num_rows,
         help="rows to generate (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="generate only part I, from 0, of N of the rows; `magpie-steps merge` joins them",
     )
     parser.add_argument("--seed", type=int, default=0, help="the run's seed (default: 0)")
     parser.add_argument(
@@ -126,6 +141,12 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         " several times",
     )
     parser.add_argument("--dry-run", action="store_true", help="run without a model")
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="let code that comes with the models run, with your rights",
+    )
+    add_prompting(parser)
 
 
 def _add_judgement(parser: argparse.ArgumentParser, recipe: str) -> None:
@@ -186,6 +207,19 @@ def _add_publishing(parser: argparse.ArgumentParser) -> None:
         default=1000,
         metavar="N",
         help="rows of the sample (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--argilla-workspace",
+        default="",
+        metavar="NAME",
+        help="the workspace of that dataset (default: the only one, else default)",
+    )
+    parser.add_argument(
+        "--argilla-uncertain",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="part of the sample that the machine is least sure of (default: %(default)s)",
     )
 
 
@@ -264,8 +298,15 @@ def _check(run: Run) -> None:
         any(prompts_of(each))  # raises if it has no prompts
     for flag, model in run.models.items():
         if model and model not in PACKAGES:
-            check_model(model, needs_template=flag not in ("base_model", "embedding_model"))
+            own = run.prompting.chat_template if model == run.models["model"] else ""
+            check_model(
+                model,
+                own or None,
+                needs_template=flag not in ("base_model", "embedding_model"),
+                trust_remote_code=run.trust_remote_code,
+            )
     _check_engine(run)
+    _check_prompting(run)
 
 
 def _check_names(run: Run) -> None:
@@ -296,9 +337,24 @@ def _check_targets(run: Run) -> None:
         raise ValueError("--public is about a repository on the Hub: name it with --hub-repo-id")
     if run.hub_repo_id:
         check_ready(run.hub_repo_id)
+    _check_review(run)
+
+
+def _check_review(run: Run) -> None:
+    """Refuse a sample for people that could not be sent in the end."""
+    if not 0 <= run.argilla_uncertain <= 1:
+        raise ValueError(
+            f"--argilla-uncertain is {run.argilla_uncertain}; give a part between 0 and 1"
+        )
     if run.argilla_dataset:
-        with Server():
-            pass
+        own = run.models.get("embedding_model", EMBEDDER) if run.with_embeddings else EMBEDDER
+        dimensions = MINILM_DIMENSIONS if own == EMBEDDER else None
+        check_target(run.argilla_dataset, run.argilla_workspace or None, dimensions)
+    elif run.argilla_workspace or run.argilla_uncertain:
+        flag = "workspace" if run.argilla_workspace else "uncertain"
+        raise ValueError(
+            f"--argilla-{flag} is about a dataset in Argilla: name it with --argilla-dataset"
+        )
 
 
 def _check_engine(run: Run) -> None:
@@ -314,3 +370,23 @@ def _check_engine(run: Run) -> None:
         )
     if run.engine_kind in ("vllm", "server") and not has_vllm():
         raise ValueError(f"--engine {run.engine_kind} needs vLLM: {INSTALL_VLLM}")
+
+
+def _check_prompting(run: Run) -> None:
+    """Refuse variables that the chat template does not know, and a template that cannot serve."""
+    options = run.prompting.template_options
+    if not options:
+        return
+    if run.scripted:
+        raise ValueError(
+            "--chat-template and its variables are for a model, and a run without one has its own;"
+            " leave them out"
+        )
+    from distilabel.errors import DistilabelUserError  # slow, and only for this
+
+    from magpie_steps.engines.identity import template_of
+
+    try:
+        template_of(run.models["model"], run.trust_remote_code, **options)
+    except DistilabelUserError as error:
+        raise ValueError(str(error)) from error

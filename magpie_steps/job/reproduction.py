@@ -54,6 +54,8 @@ def _anywhere(name: str, value: str) -> str:
     """Return a flag's value without a place of this machine."""
     if name == "base_url":
         return ANY_SERVER
+    if name.endswith("_kwargs") or name == "shard":
+        return value
     path = Path(value).expanduser()
     return path.name if path.exists() else value
 

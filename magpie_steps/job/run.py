@@ -1,15 +1,18 @@
 """What was a dataset's script asked for, and which engines and steps follow from it?"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import magpie_steps
 from magpie_steps.card.record import ModelUsed
 from magpie_steps.embedded import EMBEDDER
+from magpie_steps.engines.addresses import check_address
+from magpie_steps.job.prompting import Prompting
 from magpie_steps.neighbours.store import search_remark
 from magpie_steps.recipes import Recipe
+from magpie_steps.run_shard import Shard
 from magpie_steps.sources import shown
 
 MODELS = {"model": "tiny-instruct", "base_model": "tiny-base", "reward_model": "tiny-reward"}
@@ -55,7 +58,7 @@ class Run:
     """What a job was asked for on its command line.
 
     Attributes:
-        num_rows: Rows to generate.
+        num_rows: Rows to generate, of a shard only its own.
         seed: The run's seed.
         output_dir: Where the dataset goes.
         engine_kind: What writes: one of `ENGINES`, chosen already.
@@ -71,6 +74,11 @@ class Run:
         public: Whether that repository is public.
         argilla_dataset: The dataset in Argilla that a sample of the rows goes to, "" for none.
         argilla_sample: How many rows that are.
+        argilla_workspace: The workspace of that dataset, "" for the only one, else "default".
+        argilla_uncertain: Which part of the sample the machine is least sure of, 0 to 1.
+        trust_remote_code: Whether code that comes with the models may run.
+        prompting: How the prompts of the model are made, and what becomes of its thoughts.
+        shard: Which part of a divided run it is, None for a whole one.
     """
 
     num_rows: int
@@ -88,6 +96,30 @@ class Run:
     public: bool = False
     argilla_dataset: str = ""
     argilla_sample: int = 0
+    argilla_workspace: str = ""
+    argilla_uncertain: float = 0.0
+    trust_remote_code: bool = False
+    prompting: Prompting = field(default_factory=Prompting)
+    shard: Shard | None = None
+
+    @property
+    def all_rows(self) -> int:
+        """Rows of all shards together."""
+        return self.shard.all_rows if self.shard else self.num_rows
+
+    @property
+    def first_row(self) -> int:
+        """The number of its first row."""
+        return self.shard.rows.start if self.shard else 0
+
+    def __post_init__(self) -> None:
+        """Refuse addresses that may not be shown.
+
+        Raises:
+            ValueError: one holds a password, or is no address.
+        """
+        for url in self.base_urls:
+            check_address(url)
 
     @property
     def work_dir(self) -> Path:
@@ -107,6 +139,11 @@ class Run:
         return {**models, **sets, str(self.store_dir): self.store_dir.name}
 
     @property
+    def keep_reasoning(self) -> bool:
+        """Whether rows say what the model thought before its answers."""
+        return self.prompting.keep_reasoning
+
+    @property
     def scripted(self) -> bool:
         """Whether a scripted engine writes, without a model."""
         return self.engine_kind == SCRIPTED
@@ -115,18 +152,25 @@ class Run:
         """Return a new engine for the model of a flag."""
         if self.scripted:
             return magpie_steps.ScriptedEngine()
-        model = self.models[flag]
+        own: dict[str, Any] = {
+            "model": self.models[flag],
+            "trust_remote_code": self.trust_remote_code,
+            **(self.prompting.engine_fields if self.models[flag] == self.models["model"] else {}),
+        }
         if self.engine_kind == "vllm":
-            return magpie_steps.VLLMEngine(model=model)
+            return magpie_steps.VLLMEngine(**own)
         if self.engine_kind == "server":
-            return magpie_steps.ServedEngine(model=model)
-        if self.engine_kind == "completions" and model == self.models["model"]:
-            return magpie_steps.CompletionsEngine(model=model, base_urls=list(self.base_urls))
-        return magpie_steps.TransformersEngine(model=model)
+            return magpie_steps.ServedEngine(**own)
+        if self.engine_kind == "completions" and self.models[flag] == self.models["model"]:
+            return magpie_steps.CompletionsEngine(**own, base_urls=list(self.base_urls))
+        return magpie_steps.TransformersEngine(**own)
 
     def reward_model(self) -> dict[str, Any]:
         """Return the settings of a `RewardScorer`'s reward model."""
-        return {"model": self.models["reward_model"]}
+        return {
+            "model": self.models["reward_model"],
+            "trust_remote_code": self.trust_remote_code,
+        }
 
     def judges(self) -> list[Any]:
         """Return the steps that judge rows: labels, rewards, neighbours, overlaps, the recipe."""
@@ -144,7 +188,10 @@ class Run:
                 else []
             ),
             magpie_steps.NeighbourDistance(
-                embedder={"model": self.models["embedding_model"]},
+                embedder={
+                    "model": self.models["embedding_model"],
+                    "trust_remote_code": self.trust_remote_code,
+                },
                 store_dir=str(self.store_dir),
             ),
             *(

@@ -4,13 +4,20 @@ One coroutine per row on one engine. A response that is not accepted is tried ag
 seed if it is sampled at all; a row that has nothing to answer costs no model call.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from magpie_steps import reasons, seeds
-from magpie_steps.conversation import Message, append_turn, split_last_turn
+from magpie_steps.conversation import (
+    Message,
+    append_turn,
+    has_messages,
+    is_text,
+    split_last_turn,
+)
 from magpie_steps.engines.base import Completion, PromptTooLongError, Sampling
+from magpie_steps.reasoning import Reasoned
 from magpie_steps.sanitize import sanitize_response
 from magpie_steps.steps.progress import Progress
 from magpie_steps.templates import ChatTemplateError, PreQueryTemplate
@@ -49,19 +56,33 @@ class CanComplete(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """How the text of a role is made: what the engine is given and what the row says of it."""
+    """How the text of a role is made: what the engine is given and what the row says of it.
+
+    Attributes:
+        sampling: How it is drawn.
+        columns: What a row says of that.
+        keep_reasoning: Whether a row says what was thought before an answer.
+    """
 
     sampling: Sampling
     columns: Mapping[str, Any]
+    keep_reasoning: bool = True
 
     def attempts(self, most: int) -> int:
         """Return how often an answer is worth asking for: a greedy one is always the same."""
         return most if self.sampling.temperature > 0 else 1
 
+    def told(self, thoughts: Iterable[str]) -> list[str]:
+        """Return what a row says of the thoughts before answers."""
+        return [thought if self.keep_reasoning else "" for thought in thoughts]
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A text that the model wrote; ``reason`` is empty if it was accepted."""
+    """A text that the model wrote; ``reason`` is empty if it was accepted.
+
+    ``reasoning`` is what it thought before an accepted text.
+    """
 
     text: str
     reason: str
@@ -69,6 +90,7 @@ class Written:
     raw: str = ""
     finish_reason: str = ""
     tokens: int = 0
+    reasoning: str = ""
 
 
 class ResponseWriter:
@@ -120,7 +142,7 @@ async def respond(
         done = await engine.complete(prompt_ids, role.sampling.with_seed(seed))
     except REFUSALS as error:
         return Written("", reason_of(error), seed)
-    return judged(done, seed, template.control_tokens)
+    return judged(done, seed, template)
 
 
 async def respond_all(
@@ -134,9 +156,7 @@ async def respond_all(
     template = engine.template
     prompt_ids = template.response_prompt_ids(messages)
     done = await engine.complete_all(prompt_ids, [role.sampling.with_seed(seed) for seed in drawn])
-    return [
-        judged(each, seed, template.control_tokens) for each, seed in zip(done, drawn, strict=True)
-    ]
+    return [judged(each, seed, template) for each, seed in zip(done, drawn, strict=True)]
 
 
 def reason_of(error: PromptTooLongError | ChatTemplateError) -> str:
@@ -147,14 +167,34 @@ def reason_of(error: PromptTooLongError | ChatTemplateError) -> str:
     return reasons.BAD_MESSAGES
 
 
-def judged(done: Completion, seed: int, control_tokens: Collection[str]) -> Written:
-    """Return a completion as an accepted or rejected answer."""
+def judged(done: Completion, seed: int, template: PreQueryTemplate) -> Written:
+    """Return a completion as an accepted or rejected answer, its thought set apart."""
+    said = template.split_reasoning(done.text)
     clean = sanitize_response(
-        done.text, finish_reason=done.finish_reason, control_tokens=control_tokens
+        said.answer, finish_reason=done.finish_reason, control_tokens=template.control_tokens
     )
+    reason = fault_of_thought(said, template) or clean.reason or ""
     return Written(
-        clean.text, clean.reason or "", seed, done.text, done.finish_reason, done.completion_tokens
+        "" if reason else clean.text,
+        reason,
+        seed,
+        done.text,
+        done.finish_reason,
+        done.completion_tokens,
+        "" if reason else said.reasoning,
     )
+
+
+def fault_of_thought(said: Reasoned, template: PreQueryTemplate) -> str:
+    """Return why a thought rejects its answer, as a response's reason, "" if it does not."""
+    if not said.closed:
+        return reasons.UNFINISHED_REASONING
+    if said.stray:
+        return "template_tokens"
+    if not said.reasoning:
+        return ""
+    # It stands in the prompts of later turns, where a control token would end or open a turn.
+    return sanitize_response(said.reasoning, control_tokens=template.control_tokens).reason or ""
 
 
 def response_columns(
@@ -164,6 +204,7 @@ def response_columns(
     text = answer.text if messages else ""
     return {
         "response": text,
+        "reasoning": role.told([answer.reasoning])[0] if messages else "",
         "messages": messages,
         "gen_response_configs": {**role.columns, "seed": answer.seed, "output_generator": model},
         "response_finish_reason": answer.finish_reason,
@@ -180,7 +221,7 @@ def prompt_of(row: Mapping[str, Any]) -> tuple[list[Message], str]:
     """
     if carried := reasons.carried_by(row):
         return [], carried
-    if row.get("messages"):
+    if has_messages(row):
         try:
             last = split_last_turn(row["messages"])
         except (ValueError, TypeError, AttributeError, KeyError):
@@ -188,7 +229,7 @@ def prompt_of(row: Mapping[str, Any]) -> tuple[list[Message], str]:
             return [], reasons.BAD_MESSAGES
         return append_turn(last.history, last.instruction), ""
     instruction = row.get("instruction")
-    if not isinstance(instruction, str) or not instruction.strip():
+    if not is_text(instruction):
         return [], reasons.NO_INSTRUCTION
     return append_turn([], instruction), ""
 

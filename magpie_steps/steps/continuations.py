@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from magpie_steps import reasons
-from magpie_steps.conversation import USER, Message, find_fault, take_system
+from magpie_steps.conversation import USER, Message, find_fault, is_text, take_system
 from magpie_steps.steps.answers import CanComplete, Role, Row, row_number
 from magpie_steps.steps.progress import Progress
 from magpie_steps.steps.turns import Draft, TurnPlan, TurnWriter, about_turns
+
+MOST_ATTEMPTS = 2**31
+"""No row had as many: a larger number in its place is not one of attempts."""
 
 
 class ContinuationWriter:
@@ -80,21 +83,34 @@ class ContinuationWriter:
         return reason
 
     def _finish(self, row: Row, draft: Draft, reason: str, drop_reason: str) -> Row:
+        assert self._plan.response is not None
         finished = {
             **row,
             "messages": draft.whole,
             **about_turns(draft, reason),
+            "follow_up_reasoning": self._plan.response.told(draft.thoughts),
             "gen_continuation_configs": self._config,
-            "instruction_attempts": (row.get("instruction_attempts") or 0) + draft.attempts,
-            "instruction_rejections": [
-                *(row.get("instruction_rejections") or ()),
-                *draft.rejections,
-            ],
+            "instruction_attempts": _attempts(row) + draft.attempts,
+            "instruction_rejections": [*_rejections(row), *draft.rejections],
             "keep": not drop_reason,
             "drop_reason": drop_reason,
         }
         self._progress.count(finished, draft.rejections)
         return finished
+
+
+def _attempts(row: Mapping[str, Any]) -> int:
+    """Return how many user turns were generated before, 0 for anything that is no such number."""
+    found = row.get("instruction_attempts")
+    if not isinstance(found, int) or isinstance(found, bool):
+        return 0
+    return found if 0 <= found < MOST_ATTEMPTS else 0
+
+
+def _rejections(row: Mapping[str, Any]) -> list[str]:
+    """Return why user turns were rejected before, [] for anything that is no list of texts."""
+    found = row.get("instruction_rejections")
+    return [word for word in found if is_text(word)] if isinstance(found, list | tuple) else []
 
 
 def _plain(row: Mapping[str, Any]) -> list[Message]:

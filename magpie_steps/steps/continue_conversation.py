@@ -7,7 +7,13 @@ from magpie_steps.prompts import multi_turn_prompt
 from magpie_steps.steps.answering import AnsweringStep
 from magpie_steps.steps.continuations import ContinuationWriter
 from magpie_steps.steps.progress import Progress
-from magpie_steps.steps.settings import Count, ResponseSampling, SamplingSettings, Tunable
+from magpie_steps.steps.settings import (
+    Count,
+    KeepReasoning,
+    ResponseSampling,
+    SamplingSettings,
+    Tunable,
+)
 from magpie_steps.steps.turns import TurnPlan, usable_multi_turn_prompt
 
 
@@ -39,6 +45,8 @@ class ContinueConversation(AnsweringStep):
             empty text is nothing, as for a model whose template has no place for a system prompt.
         include_system_prompt: Whether responses see what steers the user turns and `messages` hold
             it. The conversation's own system prompt they always see.
+        keep_reasoning: Whether rows say what the model thought before its answers; only for models
+            that think. Answers never hold it.
 
     Runtime parameters:
         - `n_turns`: User turns to add, each with a response.
@@ -51,6 +59,7 @@ class ContinueConversation(AnsweringStep):
         - `max_chars`: Characters of the longest accepted user turn.
         - `multi_turn_prompt`: What steers the user turns.
         - `include_system_prompt`: Whether responses see what steers the user turns.
+        - `keep_reasoning`: Whether rows say what the model thought before its answers.
 
     Input columns:
         - messages (`list<struct>`): The conversation so far, oldest message first.
@@ -67,6 +76,8 @@ class ContinueConversation(AnsweringStep):
             its similarity to what was said before.
         - follow_up_related (`list<bool>`): For each later turn that was generated, whether it
             belongs to what was said before.
+        - follow_up_reasoning (`list<string>`): For each later answer that was generated, what the
+            model thought before it, "" for nothing.
         - gen_continuation_configs (`struct`): How the added user turns were sampled: settings, the
             step's seed, the model.
         - instruction_attempts (`int64`): User turns that were generated for the row, in all turns
@@ -133,6 +144,7 @@ class ContinueConversation(AnsweringStep):
     include_system_prompt: Tunable[bool] = Field(
         default=False, description="Whether responses see what steers the user turns."
     )
+    keep_reasoning: KeepReasoning = True
 
     @property
     def inputs(self) -> dict[str, bool]:
@@ -151,7 +163,9 @@ class ContinueConversation(AnsweringStep):
         )
         plan = TurnPlan(
             seed=self.seed,
-            response=self.response_sampling.role_of_answers(template),
+            response=self.response_sampling.role_of_answers(
+                template, keep_reasoning=self.keep_reasoning
+            ),
             max_attempts=self.max_attempts,
             multi_turn_prompt=steering,
             include_system_prompt=self.include_system_prompt,

@@ -8,7 +8,7 @@ from magpie_steps import columns
 from magpie_steps.prompts import multi_turn_prompt
 from magpie_steps.steps.instruction import InstructionGenerator
 from magpie_steps.steps.rows import Plan
-from magpie_steps.steps.settings import Count, ResponseSampling, Tunable
+from magpie_steps.steps.settings import Count, KeepReasoning, ResponseSampling, Tunable
 from magpie_steps.steps.turns import usable_multi_turn_prompt
 
 
@@ -27,6 +27,8 @@ class ConversationGenerator(InstructionGenerator):
     Attributes:
         llm: The engine that writes the conversations.
         num_rows: Number of rows to generate, at least 1.
+        first_row: Number of the first row, at least 0: the rows of a run can be divided among
+            several that begin at different rows.
         seed: The run's seed, at least 0; everything random follows from it and the row's number.
         batch_size: Rows per batch between steps, at least 1. It does not change the rows.
         max_in_flight: Rows that are worked on at once, at least 1; None is several times what the
@@ -43,6 +45,9 @@ class ConversationGenerator(InstructionGenerator):
         ban_markdown_start: Whether an instruction may not begin with a Markdown heading or bold
             text, as models that love Markdown often do; the tokens are looked up in the model's
             vocabulary (the paper's scripts do this for Llama 3.1).
+        pre_query_form: Which form of the pre-query template prompts the model: as the chat template
+            has it ("rendered"), or without the default system prompt or preamble that it writes on
+            its own ("bare"). A system prompt of yours is kept in both.
         max_attempts: Attempts at a turn before its row is dropped, at least 1.
         min_chars: Characters of the shortest accepted instruction, at least 1.
         max_chars: Characters of the longest accepted instruction, at least 1.
@@ -54,20 +59,25 @@ class ConversationGenerator(InstructionGenerator):
         include_system_prompt: Whether responses see what steers the user turns and `messages` hold
             it. By default they do not, and `messages` is exactly what was answered.
         response_sampling: How responses are sampled, by default greedily.
+        keep_reasoning: Whether rows say what the model thought before its answers; only for models
+            that think. Answers never hold it.
 
     Runtime parameters:
         - `num_rows`: Number of rows to generate.
+        - `first_row`: Number of the first row.
         - `seed`: The run's seed.
         - `batch_size`: Rows per batch between steps.
         - `max_in_flight`: Rows that are worked on at once.
         - `early_stop_on_newline`: Whether an instruction ends at its first newline.
         - `ban_markdown_start`: Whether an instruction may not begin with Markdown.
+        - `pre_query_form`: Which form of the pre-query template prompts the model.
         - `max_attempts`: Attempts at a turn before its row is dropped.
         - `min_chars`: Characters of the shortest accepted instruction.
         - `max_chars`: Characters of the longest accepted instruction.
         - `n_turns`: User turns, each with a response, per row.
         - `multi_turn_prompt`: What steers user turns after the first.
         - `include_system_prompt`: Whether responses see what steers the user turns.
+        - `keep_reasoning`: Whether rows say what the model thought before its answers.
 
     Output columns:
         - uuid (`string`): The row's id: the same for the same model, settings, seed and row number.
@@ -76,6 +86,7 @@ class ConversationGenerator(InstructionGenerator):
         - system_prompt_key (`string`): The system prompt that steered the instruction, "" for none.
         - instruction (`string`): The first user message, sanitised.
         - response (`string`): The answer to the instruction.
+        - reasoning (`string`): What the model thought before the response, "" for nothing.
         - messages (`list<struct>`): The whole conversation, oldest message first.
         - turns (`int64`): Finished turns of the conversation: a user message and its answer each.
         - conversation_end (`string`): Why the conversation has fewer turns than asked for, "" when
@@ -84,6 +95,8 @@ class ConversationGenerator(InstructionGenerator):
             its similarity to what was said before.
         - follow_up_related (`list<bool>`): For each later turn that was generated, whether it
             belongs to what was said before.
+        - follow_up_reasoning (`list<string>`): For each later answer that was generated, what the
+            model thought before it, "" for nothing.
         - gen_input_configs (`struct`): How the instruction was sampled: settings, the attempt's
             seed, the pre-query template.
         - gen_response_configs (`struct`): How the response was sampled.
@@ -146,6 +159,7 @@ class ConversationGenerator(InstructionGenerator):
         default=False, description="Whether responses see what steers the user turns."
     )
     response_sampling: ResponseSampling = Field(default_factory=ResponseSampling)
+    keep_reasoning: KeepReasoning = True
 
     @property
     def outputs(self) -> list[str]:
@@ -159,7 +173,9 @@ class ConversationGenerator(InstructionGenerator):
         )
         turns = replace(
             plan.turns,
-            response=self.response_sampling.role_of_answers(template),
+            response=self.response_sampling.role_of_answers(
+                template, keep_reasoning=self.keep_reasoning
+            ),
             multi_turn_prompt=steering,
             include_system_prompt=self.include_system_prompt,
         )

@@ -6,6 +6,7 @@ from distilabel.steps import Step, StepInput
 from pydantic import Field
 
 from magpie_steps import columns, reasons
+from magpie_steps.conversation import find_fault
 from magpie_steps.preference import answered_messages
 from magpie_steps.steps.settings import Count, Tunable
 
@@ -110,6 +111,7 @@ class FormatSFT(Step):
 
     def _with_messages(self, row: dict[str, Any]) -> dict[str, Any]:
         if carried := reasons.carried_by(row):
-            return {**row, "messages": row.get("messages") or [], "drop_reason": carried}
+            messages = [] if find_fault(row.get("messages")) else row["messages"]
+            return {**row, "messages": messages, "drop_reason": carried}
         messages, reason = answered_messages(row, drop_system=self.drop_system)
         return {**row, "messages": messages, "keep": not reason, "drop_reason": reason}

@@ -25,6 +25,7 @@ from magpie_steps.steps.settings import (
     WeightedSampling,
 )
 from magpie_steps.steps.turns import TurnPlan
+from magpie_steps.templates import Form
 
 if TYPE_CHECKING:
     from distilabel.typing import GeneratorStepOutput
@@ -43,6 +44,8 @@ class InstructionGenerator(GeneratorStep):
     Attributes:
         llm: The engine that writes the instructions.
         num_rows: Number of rows to generate, at least 1.
+        first_row: Number of the first row, at least 0: the rows of a run can be divided among
+            several that begin at different rows.
         seed: The run's seed, at least 0; everything random follows from it and the row's number.
         batch_size: Rows per batch between steps, at least 1. It does not change the rows.
         max_in_flight: Rows that are worked on at once, at least 1; None is several times what the
@@ -59,17 +62,22 @@ class InstructionGenerator(GeneratorStep):
         ban_markdown_start: Whether an instruction may not begin with a Markdown heading or bold
             text, as models that love Markdown often do; the tokens are looked up in the model's
             vocabulary (the paper's scripts do this for Llama 3.1).
+        pre_query_form: Which form of the pre-query template prompts the model: as the chat template
+            has it ("rendered"), or without the default system prompt or preamble that it writes on
+            its own ("bare"). A system prompt of yours is kept in both.
         max_attempts: Attempts at an instruction before its row is dropped, at least 1.
         min_chars: Characters of the shortest accepted instruction, at least 1.
         max_chars: Characters of the longest accepted instruction, at least 1.
 
     Runtime parameters:
         - `num_rows`: Number of rows to generate.
+        - `first_row`: Number of the first row.
         - `seed`: The run's seed.
         - `batch_size`: Rows per batch between steps.
         - `max_in_flight`: Rows that are worked on at once.
         - `early_stop_on_newline`: Whether an instruction ends at its first newline.
         - `ban_markdown_start`: Whether an instruction may not begin with Markdown.
+        - `pre_query_form`: Which form of the pre-query template prompts the model.
         - `max_attempts`: Attempts at an instruction before its row is dropped.
         - `min_chars`: Characters of the shortest accepted instruction.
         - `max_chars`: Characters of the longest accepted instruction.
@@ -131,6 +139,7 @@ class InstructionGenerator(GeneratorStep):
 
     llm: Engine
     num_rows: Count = Field(default=100, description="Number of rows to generate.")
+    first_row: Tunable[int] = Field(default=0, ge=0, description="Number of the first row.")
     seed: Seed = Field(default=0, description="The run's seed.")
     batch_size: Count = Field(default=1000, description="Rows per batch between steps.")
     max_in_flight: MaxInFlight = Field(
@@ -147,6 +156,10 @@ class InstructionGenerator(GeneratorStep):
     )
     ban_markdown_start: Tunable[bool] = Field(
         default=False, description="Whether an instruction may not begin with Markdown."
+    )
+    pre_query_form: Tunable[Form] = Field(
+        default="rendered",
+        description="Which form of the pre-query template prompts the model.",
     )
     max_attempts: Count = Field(
         default=10, description="Attempts at an instruction before its row is dropped."
@@ -200,7 +213,7 @@ class InstructionGenerator(GeneratorStep):
         """Yield the rows from `offset` on, batch by batch; the last batch is flagged, once.
 
         Args:
-            offset: Number of the first row.
+            offset: Rows to leave out at the beginning.
 
         Yields:
             Rows, and whether they are the last ones.
@@ -209,7 +222,7 @@ class InstructionGenerator(GeneratorStep):
         if writer is None:
             raise RuntimeError(f"step {self.name!r} is not loaded; call load() before process()")
         batch: list[Row] = []
-        numbers = range(offset, self.num_rows)
+        numbers = range(self.first_row + offset, self.first_row + self.num_rows)
         window = window_for(self.max_in_flight, self.llm)
         written = flow(
             numbers, writer.write, window=window, on_error=self._failed_row, run=self.llm.run
@@ -235,12 +248,14 @@ class InstructionGenerator(GeneratorStep):
                 include_system_prompt=False,
                 min_chars=self.min_chars,
                 max_chars=self.max_chars,
+                form=self.pre_query_form,
             ),
             instructions=[
                 settings.role_of_users(
                     self.llm.template,
                     stop_on_newline=self.early_stop_on_newline,
                     first_token_not=banned,
+                    form=self.pre_query_form,
                 )
                 for settings in [*self.instruction_mix.values()] or [self.instruction_sampling]
             ],

@@ -6,7 +6,7 @@ from magpie_steps import columns
 from magpie_steps.steps.answering import AnsweringStep
 from magpie_steps.steps.answers import ResponseWriter
 from magpie_steps.steps.progress import Progress
-from magpie_steps.steps.settings import Count, ResponseSampling
+from magpie_steps.steps.settings import Count, KeepReasoning, ResponseSampling
 
 
 class GenerateResponse(AnsweringStep):
@@ -27,12 +27,15 @@ class GenerateResponse(AnsweringStep):
         response_sampling: How responses are sampled, by default greedily.
         max_attempts: Attempts at a response before its row is dropped, at least 1. A greedy
             response is tried once.
+        keep_reasoning: Whether rows say what the model thought before its answers; only for models
+            that think. Answers never hold it.
 
     Runtime parameters:
         - `seed`: The run's seed.
         - `input_batch_size`: Rows per batch between steps.
         - `max_in_flight`: Rows that are worked on at once.
         - `max_attempts`: Attempts at a response before its row is dropped.
+        - `keep_reasoning`: Whether rows say what the model thought before its answers.
 
     Input columns:
         - instruction (`string`): The instruction, read if there are no messages.
@@ -43,6 +46,7 @@ class GenerateResponse(AnsweringStep):
 
     Output columns:
         - response (`string`): The answer to the instruction.
+        - reasoning (`string`): What the model thought before the response, "" for nothing.
         - messages (`list<struct>`): The whole conversation, oldest message first.
         - gen_response_configs (`struct`): How the response was sampled.
         - response_finish_reason (`string`): Why the model ended the response.
@@ -91,6 +95,7 @@ class GenerateResponse(AnsweringStep):
     max_attempts: Count = Field(
         default=10, description="Attempts at a response before its row is dropped."
     )
+    keep_reasoning: KeepReasoning = True
 
     @property
     def outputs(self) -> list[str]:
@@ -98,5 +103,7 @@ class GenerateResponse(AnsweringStep):
         return columns.written_by("GenerateResponse")
 
     def _make_writer(self, progress: Progress) -> ResponseWriter:
-        role = self.response_sampling.role_of_answers(self.llm.template)
+        role = self.response_sampling.role_of_answers(
+            self.llm.template, keep_reasoning=self.keep_reasoning
+        )
         return ResponseWriter(self.llm, role, self.seed, self.max_attempts, progress)

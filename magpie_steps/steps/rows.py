@@ -13,6 +13,16 @@ from magpie_steps import reasons, seeds
 from magpie_steps.steps.answers import CanComplete, Role, Row, Written, response_columns
 from magpie_steps.steps.progress import Progress
 from magpie_steps.steps.turns import Draft, TurnPlan, TurnWriter, about_turns
+from magpie_steps.templates import Form, PreQueryTemplate
+
+_USUAL: dict[str, object] = {
+    "chat_template_kwargs": {},
+    "response_kwargs": {},
+    "system_policy": "error",
+    "add_bos": "template",
+    "form": "rendered",
+}
+"""What prompts are made with if nothing is set; ids of rows do not depend on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,7 @@ class RowWriter:
         # on nothing but the system prompt.
         self._prompts = {key: self._writer.prompt([], text) for key, text in self._systems.items()}
         self._templates = {
-            key: engine.template.pre_query_text((), text or None)
+            key: engine.template.pre_query_text((), text or None, form=plan.turns.form)
             for key, text in self._systems.items()
         }
 
@@ -123,6 +133,7 @@ class RowWriter:
             messages = draft.whole if kept else []
             finished |= response_columns(answer, messages, plan.turns.response, self._model)
             finished |= about_turns(draft, reason if kept else "")
+            finished["follow_up_reasoning"] = plan.turns.response.told(draft.thoughts[1:])
         row = {name: finished[name] for name in plan.names}
         self._progress.count(row, draft.rejections)
         return row
@@ -145,4 +156,11 @@ def run_key(engine: CanComplete, plan: Plan) -> str:
         sorted(plan.weights.items()),
         turns.include_system_prompt,
         (turns.min_chars, turns.max_chars),
+        *_prompting(engine.template, turns.form),
     )
+
+
+def _prompting(template: PreQueryTemplate, form: Form) -> list[object]:
+    """Return how prompts differ from those that the chat template makes when nothing is set."""
+    given = {**template.to_dict(), "form": form}
+    return [(name, given[name]) for name, usual in _USUAL.items() if given[name] != usual]

@@ -8,7 +8,7 @@ from magpie_steps import columns
 from magpie_steps.steps.answering import AnsweringStep
 from magpie_steps.steps.progress import Progress
 from magpie_steps.steps.sampled_answers import LEAST_RESPONSES, ResponsesWriter
-from magpie_steps.steps.settings import PreferenceSampling, Tunable
+from magpie_steps.steps.settings import KeepReasoning, PreferenceSampling, Tunable
 
 
 class SampleResponses(AnsweringStep):
@@ -30,12 +30,15 @@ class SampleResponses(AnsweringStep):
         num_responses: Responses to generate per row, at least 2; 5 in the paper.
         sampling: How responses are sampled, by default at temperature 0.8 and top_p 1, the paper's
             setting for preference data.
+        keep_reasoning: Whether rows say what the model thought before its answers; only for models
+            that think. Answers never hold it.
 
     Runtime parameters:
         - `seed`: The run's seed.
         - `input_batch_size`: Rows per batch between steps.
         - `max_in_flight`: Rows that are worked on at once.
         - `num_responses`: Responses to generate per row.
+        - `keep_reasoning`: Whether rows say what the model thought before its answers.
 
     Input columns:
         - instruction (`string`): The instruction, read if there are no messages.
@@ -49,6 +52,8 @@ class SampleResponses(AnsweringStep):
         - responses_tokens (`list<int64>`): Tokens generated for each of the responses, the stop
             token included.
         - responses_rejections (`list<string>`): Why each rejected answer was rejected, in order.
+        - responses_reasoning (`list<string>`): What the model thought before each of the responses,
+            "" for nothing.
         - gen_responses_configs (`struct`): How the responses were sampled; the seed is the first
             answer's.
         - keep (`bool`): Whether the row is complete and accepted.
@@ -94,6 +99,7 @@ class SampleResponses(AnsweringStep):
         default=5, description="Responses to generate per row."
     )
     sampling: PreferenceSampling = Field(default_factory=PreferenceSampling)
+    keep_reasoning: KeepReasoning = True
 
     @property
     def outputs(self) -> list[str]:
@@ -101,5 +107,5 @@ class SampleResponses(AnsweringStep):
         return columns.written_by("SampleResponses")
 
     def _make_writer(self, progress: Progress) -> ResponsesWriter:
-        role = self.sampling.role_of_answers(self.llm.template)
+        role = self.sampling.role_of_answers(self.llm.template, keep_reasoning=self.keep_reasoning)
         return ResponsesWriter(self.llm, role, self.seed, self.num_responses, progress)

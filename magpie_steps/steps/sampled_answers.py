@@ -66,6 +66,7 @@ class ResponsesWriter:
             "responses": [answer.text for answer in accepted],
             "responses_tokens": [answer.tokens for answer in accepted],
             "responses_rejections": rejections,
+            "responses_reasoning": self._role.told(each.reasoning for each in accepted),
             "gen_responses_configs": {
                 **self._role.columns,
                 "seed": answers[0].seed if answers else 0,

@@ -6,7 +6,7 @@ from math import isfinite, nan
 from typing import Any
 
 from magpie_steps import reasons
-from magpie_steps.conversation import ASSISTANT, Message
+from magpie_steps.conversation import ASSISTANT, Message, has_messages, is_text
 from magpie_steps.engines.reward import Reward
 from magpie_steps.steps.answers import Row, prompt_of
 
@@ -52,7 +52,7 @@ def answers_of(row: Mapping[str, Any]) -> Answers:
     responses = tuple(map(_text, others)) if isinstance(others, list | tuple) else ()
     if not response and not any(responses):
         return Answers(reason=reasons.reward_reason(MISSING.reason))
-    asked = _before(row.get("messages") or (), response) or prompt
+    asked = _before(row["messages"] if has_messages(row) else (), response) or prompt
     return Answers(
         tuple({"role": message["role"], "content": message["content"]} for message in asked),
         response,
@@ -113,4 +113,4 @@ def _drop_reason(answers: Answers, own: Reward, base: Reward, others: list[Rewar
 
 def _text(value: object) -> str:
     """Return a text that says something, "" for anything else."""
-    return value if isinstance(value, str) and value.strip() else ""
+    return value if is_text(value) else ""

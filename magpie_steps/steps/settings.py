@@ -16,11 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from magpie_steps.engines.base import Sampling
 from magpie_steps.steps.answers import Role
-from magpie_steps.templates import PreQueryTemplate
+from magpie_steps.templates import Form, PreQueryTemplate
 
 T = TypeVar("T")
 Tunable = Annotated[T, RUNTIME]
 Count = Annotated[int, Field(ge=1), RUNTIME]
+KeepReasoning = Annotated[
+    bool, Field(description="Whether rows say what the model thought before its answers."), RUNTIME
+]
 MaxInFlight = Count | None  # distilabel sees that it may be left out by the None beside the mark
 Seed = Annotated[int, Field(ge=0), RUNTIME]
 Margin = Annotated[float, Field(ge=0.0, allow_inf_nan=False), RUNTIME]
@@ -85,11 +88,18 @@ class SamplingSettings(RuntimeParametersMixin, BaseModel):
         *,
         stop_on_newline: bool,
         first_token_not: tuple[int, ...] = (),
+        form: Form = "rendered",
     ) -> Role:
         """Return how a model with this template writes user turns."""
         stops = tuple(template.stop_strings) + (("\n",) if stop_on_newline else ())
         sampling = self.sampling(tuple(template.stop_token_ids), stops)
-        return Role(replace(sampling, first_token_not=first_token_not), self.columns())
+        columns = {**self.columns(), **_prompted(template), "pre_query_form": form}
+        return Role(replace(sampling, first_token_not=first_token_not), columns)
+
+
+def _prompted(template: PreQueryTemplate) -> dict[str, str]:
+    """Return what rows say of the chat template that made their prompts."""
+    return {"chat_template_sha256": template.template_sha256}
 
 
 class WeightedSampling(SamplingSettings):
@@ -115,10 +125,11 @@ class ResponseSampling(SamplingSettings):
     )
     max_new_tokens: Count = Field(default=2048, description="Most tokens to generate.")
 
-    def role_of_answers(self, template: PreQueryTemplate) -> Role:
+    def role_of_answers(self, template: PreQueryTemplate, *, keep_reasoning: bool = True) -> Role:
         """Return how a model with this template answers."""
         ids, texts = template.assistant_stop_token_ids, template.assistant_stop_strings
-        return Role(self.sampling(tuple(ids), tuple(texts)), self.columns())
+        columns = {**self.columns(), **_prompted(template)}
+        return Role(self.sampling(tuple(ids), tuple(texts)), columns, keep_reasoning)
 
 
 class BaseSampling(SamplingSettings):

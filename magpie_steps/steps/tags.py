@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from magpie_steps import reasons, seeds
-from magpie_steps.conversation import USER
-from magpie_steps.engines.base import Engine, Sampling, Structure, all_of
+from magpie_steps.conversation import USER, is_text
+from magpie_steps.engines.base import Completion, Engine, Sampling, Structure, all_of
 from magpie_steps.steps.answers import REFUSALS, Row, reason_of, row_number
 from magpie_steps.steps.progress import Progress
-from magpie_steps.tag_answers import read_answer
+from magpie_steps.tag_answers import TagAnswer, read_answer
 from magpie_steps.tagging import FORMS, Tag, no_tags, tagging_messages
 
 Failure = dict[str, str]
@@ -77,12 +77,22 @@ class TagWriter:
             done = await engine.complete(prompt_ids, self._samplings[tag].with_seed(seed))
         except REFUSALS as error:
             return empty, failure(tag, reason_of(error))
-        answer = read_answer(done.text, form, truncated=done.finish_reason == "length")
+        answer = self._read(tag, done)
         if answer.reason:
             raw = done.text if self._plan.keep_failed_answers else ""
             return empty, failure(tag, answer.reason, raw)
         labels = {form.columns[key]: value for key, value in answer.values.items()}
         return {**labels, form.generator: engine.model_name}, None
+
+    def _read(self, tag: Tag, done: Completion) -> TagAnswer:
+        """Return what an answer says, without the thought before it."""
+        cut = done.finish_reason == "length"
+        # An engine that keeps to a schema leaves no room for a thought, even after a prompt that
+        # opens one.
+        if self._samplings[tag].structure:
+            return read_answer(done.text, FORMS[tag], truncated=cut)
+        said = self._engine.template.split_reasoning(done.text)
+        return read_answer(said.answer, FORMS[tag], truncated=cut or not said.closed)
 
 
 def sampling_of(tag: Tag, sampling: Sampling, engine: Engine) -> Sampling:
@@ -100,9 +110,9 @@ def instruction_of(row: Mapping[str, Any]) -> tuple[str, str]:
     if carried := reasons.carried_by(row):
         return "", carried
     text = row.get("instruction")
-    if not isinstance(text, str) or not text.strip():
+    if not is_text(text):
         text = _first_message(row.get("messages"))
-    return (text, "") if text.strip() else ("", reasons.NO_INSTRUCTION)
+    return (text, "") if is_text(text) else ("", reasons.NO_INSTRUCTION)
 
 
 def untagged(row: Row, tags: Sequence[Tag], reason: str) -> Row:
@@ -115,7 +125,7 @@ def count_labelled(progress: Progress, row: Row, failures: Sequence[Failure]) ->
     """Count a finished row: as kept if it has all its labels."""
     missing = [f"{each['tag']}_{each['reason']}" for each in failures]
     kept = row.get("keep") is not False and not missing
-    progress.count({"keep": kept, "drop_reason": row.get("drop_reason") or ""}, missing)
+    progress.count({"keep": kept, "drop_reason": reasons.carried_by(row)}, missing)
 
 
 def failure(tag: str, reason: str, raw: str = "") -> Failure:
@@ -128,10 +138,14 @@ def failures_of(row: Mapping[str, Any]) -> list[Failure]:
     found = row.get("tag_failures")
     items = found if isinstance(found, list | tuple) else ()
     return [
-        {name: str(item.get(name) or "") for name in ("tag", "reason", "raw")}
+        {name: _said(item.get(name)) for name in ("tag", "reason", "raw")}
         for item in items
         if isinstance(item, Mapping)
     ]
+
+
+def _said(value: object) -> str:
+    return value if is_text(value) else ""
 
 
 def _first_message(messages: Any) -> str:

@@ -12,9 +12,10 @@ from magpie_steps import reasons, seeds
 from magpie_steps.conversation import Message, append_turn, join_texts, start
 from magpie_steps.engines.base import PromptTooLongError
 from magpie_steps.follow_ups import find_follow_up_fault, is_close, similarity
+from magpie_steps.reasoning import recall
 from magpie_steps.sanitize import sanitize_instruction
 from magpie_steps.steps.answers import RESPONSE, CanComplete, Role, Written, respond
-from magpie_steps.templates import ChatTemplateError, PreQueryTemplate, PromptIds
+from magpie_steps.templates import ChatTemplateError, Form, PreQueryTemplate, PromptIds
 
 INSTRUCTION = "instruction"
 """The role's name in seeds."""
@@ -50,6 +51,7 @@ class TurnPlan:
         include_system_prompt: Whether responses see what steers the user turns.
         min_chars: Characters of the shortest accepted instruction.
         max_chars: Characters of the longest accepted instruction.
+        form: Which form of the pre-query template elicits user turns.
     """
 
     seed: int
@@ -59,6 +61,7 @@ class TurnPlan:
     include_system_prompt: bool
     min_chars: int
     max_chars: int
+    form: Form = "rendered"
 
 
 @dataclass(slots=True)
@@ -69,7 +72,8 @@ class Draft:
         row: The row's number, which seeds it.
         instruction: How its user turns are sampled.
         system: What steers its user turns, "" for nothing.
-        messages: The finished turns, without a system prompt.
+        messages: The finished turns, without a system prompt and thoughts.
+        thoughts: What was thought before each answer that was added, oldest first.
         response_system: The system prompt that responses see and the row's messages begin with.
         attempts: User turns that were generated.
         rejections: Why each rejected attempt was rejected.
@@ -83,6 +87,7 @@ class Draft:
     instruction: Role
     system: str = ""
     messages: list[Message] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
     response_system: str = ""
     attempts: int = 0
     rejections: list[str] = field(default_factory=list)
@@ -116,7 +121,8 @@ class TurnWriter:
 
     def prompt(self, messages: Sequence[Message], system: str) -> PromptIds:
         """Return the prompt that ends where the next user's text begins."""
-        return self._engine.template.pre_query_ids(messages, system or None)
+        template, form = self._engine.template, self._plan.form
+        return template.pre_query_ids(messages, system or None, form=form)
 
     async def add(self, draft: Draft, first_prompt: PromptIds | None = None) -> str:
         """Add a turn to the draft; return "" or the last attempt's reason.
@@ -126,7 +132,8 @@ class TurnWriter:
             first_prompt: The prompt of a first turn, which does not depend on the row.
         """
         try:
-            prompt = first_prompt or self.prompt(draft.messages, self.later_system(draft.system))
+            history = recall(draft.messages, draft.thoughts)
+            prompt = first_prompt or self.prompt(history, self.later_system(draft.system))
         except ChatTemplateError:
             # The template refuses these messages: a control token in a text, no later turns.
             return reasons.instruction_reason(reasons.BAD_MESSAGES)
@@ -160,6 +167,7 @@ class TurnWriter:
             if answer.reason:
                 return reasons.response_reason(answer.reason)
             messages = append_turn(history, written.text, answer.text)
+            draft.thoughts.append(answer.reasoning)
         if turn:
             similar = similarity(history, written.text)
             draft.similarities.append(similar)
@@ -177,6 +185,7 @@ class TurnWriter:
             if not answer.reason:
                 reply = {"role": "assistant", "content": answer.text}
                 draft.messages = [*draft.messages, reply]
+                draft.thoughts.append(answer.reasoning)
                 return ""
             reason = reasons.response_reason(answer.reason)
             draft.rejections.append(reason)
@@ -188,7 +197,8 @@ class TurnWriter:
         role = self._plan.response
         assert role is not None
         seed = seeds.call_seed(self._plan.seed, draft.row, RESPONSE, turn, attempt)
-        return await respond(self._engine, [*start(draft.response_system), *messages], role, seed)
+        told = recall([*start(draft.response_system), *messages], draft.thoughts)
+        return await respond(self._engine, told, role, seed)
 
     async def _instruction(
         self, draft: Draft, prompt: PromptIds, turn: int, attempt: int

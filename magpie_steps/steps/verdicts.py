@@ -3,7 +3,7 @@
 from typing import Any
 
 from magpie_steps import reasons, seeds
-from magpie_steps.conversation import Message, append_turn
+from magpie_steps.conversation import Message, append_turn, has_messages, is_text
 from magpie_steps.engines.base import Engine, PromptTooLongError, Sampling
 from magpie_steps.engines.conversation_encoder import PROBE
 from magpie_steps.safety import Verdict, categories_in, read_verdict
@@ -76,10 +76,10 @@ def judged_messages(row: Row) -> tuple[list[Message], str]:
     prompt, reason = prompt_of(row)
     if reason:
         return [], reason
-    messages: Any = row.get("messages")
-    if messages:
+    if has_messages(row):
+        messages: Any = row["messages"]
         return [{"role": each["role"], "content": each["content"]} for each in messages], ""
     response = row.get("response")
-    if isinstance(response, str) and response.strip():
+    if is_text(response):
         return append_turn([], prompt[-1]["content"], response), ""
     return prompt, ""
