@@ -142,14 +142,12 @@ class SafePipeline(Pipeline):
         *,
         idle_timeout_seconds: float | None,
         check_rows: Callable[[int], None],
-        on_fork: list[Callable[[], object]],
     ) -> tuple[dict[str, LeafWriter], dict[str, list[Note]]]:
         """Run to the end; returns the leaf steps' writers and the steps' notes.
 
         Args:
             idle_timeout_seconds: see `Switchboard`.
             check_rows: called with the number of rows written so far; ends the run by raising.
-            on_fork: called in every step's process, to close what it inherited.
 
         Raises:
             PipelineRunError: a step failed or died, or nothing moves any more.
@@ -164,7 +162,6 @@ class SafePipeline(Pipeline):
             },
             idle_timeout_seconds=idle_timeout_seconds,
             on_status=self._set_status,
-            on_fork=on_fork,
         )
         self._output_queue = self._board.output_queue
         loop = threading.Thread(target=self._run_loop, name="distilabel-loop", daemon=True)
@@ -172,11 +169,14 @@ class SafePipeline(Pipeline):
             self._board.start(self.dag.get_total_replica_count())
             loop.start()
             self._board.supervise(loop)
+        except (KeyboardInterrupt, SystemExit):
+            self._board.drain()
+            raise
         finally:
             self._board.close()
             if loop.ident is not None:
                 loop.join(GRACE_SECONDS)
-        if isinstance(self._loop_error, PipelineRunError | ColumnTypeError):
+        if isinstance(self._loop_error, PipelineRunError | ColumnTypeError | OSError):
             raise self._loop_error
         if self._loop_error is not None:
             raise PipelineRunError(

@@ -16,6 +16,21 @@ up until the others are this far ahead of it, and memory stays bounded when the 
 
 _ROWS_PER_TURN = 32  # instant rows never suspend; give the loop's other callbacks a turn this often
 
+_DRAINING = threading.Event()
+
+
+def drain() -> None:
+    """Let no flow of this process start a row any more, nor cancel what its rows have begun.
+
+    From now on a flow that is closed waits for its rows. A process that is told to end calls this.
+    """
+    _DRAINING.set()
+
+
+def draining() -> bool:
+    """Whether `drain` was called; what a row has not begun by then should not be begun."""
+    return _DRAINING.is_set()
+
 
 def flow(
     rows: Iterable[R],
@@ -64,7 +79,12 @@ def _drain(state: "_Flow[R, T]") -> Iterator[T]:
             yield from batch
     finally:
         state.close()
-        thread.join()
+        try:
+            if draining():
+                thread.join()
+        finally:
+            state.cancel()
+            thread.join()
 
 
 class _Flow(Generic[R, T]):
@@ -115,9 +135,15 @@ class _Flow(Generic[R, T]):
             return batch
 
     def close(self) -> None:
-        """Ask the loop's thread to drop what is in flight and end."""
+        """Start no row any more."""
         with self._changed:
             self._closing = True
+            if self._loop is not None and not self._ended:
+                self._loop.call_soon_threadsafe(_release, self._waiting)
+
+    def cancel(self) -> None:
+        """Ask the loop's thread to drop what is in flight and end."""
+        with self._changed:
             if self._loop is not None and not self._ended:
                 self._loop.call_soon_threadsafe(self._cancel_workers)
 
@@ -172,14 +198,14 @@ class _Flow(Generic[R, T]):
     async def _room(self) -> None:
         while True:
             with self._changed:
-                if self._started - self._head < self._bound:
+                if self._closing or self._started - self._head < self._bound:
                     return
                 waiter = asyncio.get_running_loop().create_future()
                 self._waiting.append(waiter)
             await waiter
 
     def _next(self, source: "enumerate[R]") -> tuple[int, R] | None:
-        if self._closing or self._source_error is not None:
+        if self._closing or draining() or self._source_error is not None:
             return None
         try:
             found = next(source, None)
@@ -196,7 +222,7 @@ class _Flow(Generic[R, T]):
         except Exception as exc:  # noqa: BLE001 - one row's failure is that row's result
             return self._on_error(row, exc)
         except asyncio.CancelledError as exc:
-            if self._closing or self._fatal is not None:
+            if self._closing or draining() or self._fatal is not None:
                 raise
             # Something that the row awaited was cancelled, not the row itself.
             error = RuntimeError("the row's work was cancelled from within")

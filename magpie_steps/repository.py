@@ -20,9 +20,19 @@ from magpie_steps.card.record import Config, Contents, Filtered, RunRecord
 from magpie_steps.card.revision import with_configs, with_section
 from magpie_steps.column_types import ColumnType
 from magpie_steps.conversation import turn_columns
-from magpie_steps.exports import EMBEDDINGS, OTHERS, SIDES, check_exports, open_exports, use_of
+from magpie_steps.exports import (
+    EMBEDDINGS,
+    OTHERS,
+    REVIEWED,
+    REVIEWED_PREFERENCE,
+    SIDES,
+    check_exports,
+    open_exports,
+    use_of,
+)
 from magpie_steps.recipes import Recipe
 from magpie_steps.review.section import TITLE, review_section
+from magpie_steps.review.standing import EarlierReview
 from magpie_steps.selection import carried_into
 from magpie_steps.summary import Summary, replayed
 
@@ -49,6 +59,9 @@ def write_repository(
 ) -> None:
     """Write card, data and ``run.json`` to a folder, in place of what an earlier run wrote there.
 
+    What people found stays if all rows that they judged are there again with the same texts, else
+    it goes; their verdicts are still in Argilla.
+
     Args:
         folder: Where to write; made if it does not exist.
         rows: The rows, gone through once; a column that they lack is left out of the files. Turns
@@ -72,11 +85,17 @@ def write_repository(
     check_exports(exports, rows)
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    shards.remove_leftovers(folder)
     # First: the sign that the folder is ours, should the rest be cut short.
     shards.write_text(folder / "run.json", run_json(summary, record, recipe))
     names = published_names(rows, summary.longest_conversation)
     types = {name: columns.described(name).type for name in names}
-    seen = _write_rows(folder, rows, types, summary.longest_conversation, exports, recipe)
+    review = EarlierReview(folder)
+    seen = _write_rows(
+        folder, review.noting(rows), types, summary.longest_conversation, exports, recipe
+    )
+    if review.outdated:
+        _remove_review(folder)
     _write_embeddings(folder / EMBEDDINGS, rows, embeddings)
     _write_pipeline(folder, record.pipeline)
     contents = Contents(
@@ -214,6 +233,12 @@ def tell_review(folder: Path) -> None:
     shards.write_text(path, text)
 
 
+def _remove_review(folder: Path) -> None:
+    for name in (REVIEWED, REVIEWED_PREFERENCE):
+        shards.remove_shards(folder / name)
+    (folder / REVIEW).unlink(missing_ok=True)
+
+
 def _review_section(folder: Path) -> dict[str, str]:
     """Return the card's section on what people found, {} if nobody looked."""
     path = folder / REVIEW
@@ -259,6 +284,14 @@ def run_json(summary: Summary, record: RunRecord, recipe: Recipe | None = None) 
         "settings": dict(record.settings),
         "models": [asdict(model) for model in record.models],
         "pre_query_template": record.template,
+        "bare_pre_query_template": record.bare_template,
+        "system_prompts": {
+            key: {"weight": weight, "text": text}
+            for key, (weight, text) in record.system_prompts.items()
+        },
+        "remarks": list(record.remarks),
+        "license": record.license,
+        "command": record.command,
         **({"recipe": recipe.as_dict()} if recipe else {}),
         "counts": summary.as_dict(),
         "completions": {
@@ -270,6 +303,7 @@ def run_json(summary: Summary, record: RunRecord, recipe: Recipe | None = None) 
         "rows_per_second": round(per_second, 3),
         "effort": effort.as_dict(summary.kept),
         "engines": [dict(engine) for engine in record.engines],
+        **({"shards": [dict(shard) for shard in record.shards]} if record.shards else {}),
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 

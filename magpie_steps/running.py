@@ -16,14 +16,10 @@ the logger `distilabel.step.<step name>`. Where that has no handler, it is print
 error; distilabel itself is heard from WARNING up.
 """
 
-import fcntl
 import json
 import logging
-import os
 import resource
 import shutil
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +27,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import datasets
 import distilabel
@@ -41,12 +37,15 @@ from distilabel.pipeline import Pipeline
 from pydantic import BaseModel
 
 from magpie_steps import compat
+from magpie_steps.engines.journal import JournalError
 from magpie_steps.supervision.errors import PipelineRunError
+from magpie_steps.supervision.folder_lock import locked
 from magpie_steps.supervision.messages import Note
 from magpie_steps.supervision.preflight import check_picklable
 from magpie_steps.supervision.row_files import ColumnTypeError, LeafWriter, read_rows
 from magpie_steps.supervision.run_key import run_key
 from magpie_steps.supervision.stock import run_stock
+from magpie_steps.supervision.stop_signs import termination_noticed
 
 __all__ = ["DEFAULT_IDLE_TIMEOUT_SECONDS", "PipelineRunError", "RunResult", "run_pipeline"]
 
@@ -124,9 +123,8 @@ def run_pipeline(
     """
     start, cpu_start = time.monotonic(), _cpu_seconds()
     work_dir = Path(work_dir).absolute()
-    work_dir.mkdir(parents=True, exist_ok=True)
     _check(pipeline, parameters or {})
-    with _locked(work_dir) as lock, _steps_heard(), _termination_noticed():
+    with _faults_named(work_dir), locked(work_dir), _steps_heard(), termination_noticed():
         for step in _steps(pipeline):
             for engine in _engines(step):
                 engine.use_journal(work_dir / JOURNAL_NAME)
@@ -136,7 +134,7 @@ def run_pipeline(
             result = RunResult(cached, 0.0, from_cache=True)
         else:
             with _servers(pipeline):
-                result = _run(pipeline, work_dir, key, expected_rows, idle_timeout_seconds, lock)
+                result = _run(pipeline, work_dir, key, expected_rows, idle_timeout_seconds)
     result = replace(
         result, seconds=time.monotonic() - start, cpu_seconds=_cpu_seconds() - cpu_start
     )
@@ -150,9 +148,8 @@ def _run(
     key: str | None,
     expected_rows: int | None,
     idle_timeout_seconds: float | None,
-    lock: IO[str],
 ) -> RunResult:
-    folder, close_lock = _rows_folder(work_dir, key), partial(os.close, lock.fileno())
+    folder = _rows_folder(work_dir, key)
     shutil.rmtree(folder, ignore_errors=True)
     if not compat.is_supported():
         warnings.warn(
@@ -161,13 +158,12 @@ def _run(
             RuntimeWarning,
             stacklevel=3,
         )
-        return RunResult(run_stock(pipeline, folder, idle_timeout_seconds, [close_lock]), 0.0)
+        return RunResult(run_stock(pipeline, folder, idle_timeout_seconds), 0.0)
     with compat.mended(pipeline, folder) as safe:
         try:
             writers, notes = safe.run_watched(
                 idle_timeout_seconds=idle_timeout_seconds,
                 check_rows=partial(_check_not_more, expected_rows),
-                on_fork=[close_lock],
             )
             result = _collect(writers, notes)
         except ColumnTypeError as error:
@@ -310,36 +306,15 @@ def _write_finished(folder: Path, writers: dict[str, LeafWriter]) -> None:
 
 
 @contextmanager
-def _locked(work_dir: Path) -> Iterator[IO[str]]:
-    """Keep a second run out of the folder; the lock goes with this process, however it ends."""
-    with (work_dir / "lock").open("a", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise PipelineRunError(
-                f"another run is using {work_dir}; wait for its end or give another work_dir"
-            ) from error
-        yield lock
-
-
-@contextmanager
-def _termination_noticed() -> Iterator[None]:
-    """Turn SIGTERM into `SystemExit`, so that the steps' processes are ended on the way out."""
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    )
-    if ours:
-        signal.signal(signal.SIGTERM, _exit)
+def _faults_named(work_dir: Path) -> Iterator[None]:
+    """Say of a full disk or a damaged file what it means for the run."""
     try:
         yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _exit(signal_number: int, frame: object) -> None:
-    raise SystemExit(128 + signal_number)
+    except (OSError, JournalError) as error:
+        raise PipelineRunError(
+            f"the run in {work_dir} cannot go on: {error}; mend that and run the same again:"
+            " it goes on from here"
+        ) from error
 
 
 @contextmanager

@@ -195,6 +195,15 @@ def remove_shards(folder: Path, keep: Iterable[str] = ()) -> None:
         folder.rmdir()
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed run had begun to write in a folder, and in those directly in it."""
+    for path in (*folder.glob(".*.tmp"), *folder.glob("[!.]*/.*.tmp")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file."""
     _replace(path, lambda target: target.write_text(text, encoding="utf-8"))

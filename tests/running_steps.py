@@ -241,6 +241,40 @@ class FailsOnRows(Plus):
         return super().value(row)
 
 
+class TornText(Plus):
+    """Half a surrogate pair in one row, alone and deep down, as a server's JSON may hold it."""
+
+    def value(self, row: dict[str, Any]) -> Any:
+        text = "half of \ud83d" if row["n"] == 3 else "whole \U0001f600"
+        return {"text": text, "items": [text]}
+
+
+class HoldsOn(Plus):
+    """Says which process it is, then waits; takes seconds to end when it is told to."""
+
+    pid_file: str = ""
+
+    def process(self, inputs: StepInput) -> Any:
+        Path(self.pid_file).write_text(str(os.getpid()))
+        try:
+            time.sleep(600)
+        finally:
+            time.sleep(3)
+        yield inputs
+
+
+class FailsOnce(Plus):
+    """Raises for the first batch that it gets, as on a network that is away for a moment."""
+
+    _failed: bool = PrivateAttr(default=False)
+
+    def process(self, inputs: StepInput) -> Any:
+        if not self._failed:
+            self._failed = True
+            raise ConnectionError("away for a moment")
+        yield from super().process(inputs)
+
+
 class Total(GlobalStep):
     """Adds the sum of all rows to each."""
 

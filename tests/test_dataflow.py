@@ -1,9 +1,11 @@
 """Rows travel at their own pace and come out in order."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -243,3 +245,54 @@ def test_instant_rows_cost_little() -> None:
         count = sum(1 for _ in flow(range(30_000), shout, window=64, on_error=as_text))
         best = max(best, count / (time.process_time() - start))
     assert best > 20_000
+
+
+DRAINING = """
+import asyncio, sys, threading, time
+from magpie_steps.dataflow import drain, draining, flow
+
+ended, told = [], int(sys.argv[1])
+
+async def work(row):
+    await asyncio.sleep(0.5)
+    if draining() and row == told:
+        raise asyncio.CancelledError("begin nothing new")
+    ended.append(row)
+    return row
+
+rows = flow(range(1000), work, window=4, on_error=lambda row, error: print("failed", row, error))
+next(rows)
+time.sleep(0.2)  # rows 4 to 7 are in flight
+drain()
+rows.close()
+print(ended, threading.active_count())
+"""
+"""A process can be drained only once."""
+
+
+@pytest.mark.parametrize(("told", "ended"), [(-1, range(8)), (5, [0, 1, 2, 3, 4, 6, 7])])
+def test_a_drained_process_ends_the_rows_that_it_has_begun_and_no_other(
+    told: int, ended: Iterable[int]
+) -> None:
+    """A row that begins nothing new when it is told is cancelled, and no failure."""
+    command = [sys.executable, "-c", DRAINING, str(told)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{[*ended]} 1\n", done.stderr
+
+
+INTERRUPTED = """
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    rows.close()
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_an_interrupted_wait_for_a_drained_flow_cancels_it() -> None:
+    code = DRAINING.replace("0.5", "0.5 if row < 4 else 600").replace("rows.close()", INTERRUPTED)
+    command = [sys.executable, "-c", code, "-1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "stopped\n[0, 1, 2, 3] 1\n", done.stderr

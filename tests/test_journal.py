@@ -108,6 +108,28 @@ def test_what_is_recorded_comes_back_exactly(path: Path, stop_reason: int | str 
     again.close()
 
 
+def test_half_a_surrogate_pair_is_a_text_like_others(path: Path) -> None:
+    """A server's JSON may hold one; the journal then took nothing any more, without a word."""
+    torn: Record = ("half of \ud83d", (1,), "stop", "\udc00", 1, 1)
+
+    async def write() -> None:
+        journal.record(key_of(1), torn)
+        journal.record(key_of(2), record_of(2))
+        await asyncio.sleep(0)
+        journal.record(key_of(3), record_of(3))
+        await asyncio.sleep(0)
+
+    journal = Journal(path)
+    asyncio.run(write())
+    assert journal.lookup(key_of(1)) == torn
+    journal.close()
+    again = Journal(path)
+    assert again.lookup(key_of(1)) == torn
+    assert again.lookup(key_of(2)) == record_of(2)
+    assert again.counts()["generated"] == 3
+    again.close()
+
+
 def test_one_turn_of_the_loop_is_one_commit(path: Path) -> None:
     other = Journal(path)
 
@@ -334,6 +356,39 @@ def test_a_journal_that_cannot_be_written_says_so_at_the_next_record(path: Path)
     assert again.lookup(key_of(0)) == record_of(0)
     assert again.lookup(key_of(1)) is None
     again.close()
+
+
+def test_a_full_disk_outside_a_loop_is_told_at_once_and_what_waits_is_written_later(
+    path: Path,
+) -> None:
+    journal = Journal(path)
+    journal.record(key_of(0), record_of(0))
+    assert journal._database is not None
+    pages = journal._database.execute("PRAGMA page_count").fetchone()[0]
+    journal._database.execute(f"PRAGMA max_page_count = {pages}")
+    large: Record = ("x" * 100_000, (1,), "stop", None, 1, 1)
+    with pytest.raises(JournalError, match=r"cannot be written: .*make room"):
+        journal.record(key_of(1), large)
+    with pytest.raises(JournalError, match="cannot be written"):
+        journal.counts()
+    journal._database.execute("PRAGMA max_page_count = 100000")
+    assert journal.counts()["completions"] == 2
+    assert journal.lookup(key_of(1)) == large
+    journal.close()
+
+
+def test_a_damaged_page_is_one_clear_error_wherever_it_is_met(path: Path) -> None:
+    journal = Journal(path)
+    for number in range(200):
+        journal.record(key_of(number), record_of(number))
+    journal.close()
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
+    damaged = Journal(path)
+    for read in (lambda: damaged.lookup(key_of(7)), damaged.counts, damaged.reports):
+        with pytest.raises(JournalError, match=r"cannot be used: .*move that file away"):
+            read()
+    damaged.close()
 
 
 # What engines say of their work

@@ -129,9 +129,17 @@ def test_other_peoples_folders_are_not_touched(tmp_path, content):
 
 
 def test_a_write_that_was_killed_halfway_can_be_repeated(tmp_path):
+    write(tmp_path, [row(0)])
+    (tmp_path / "README.md").unlink()
     (tmp_path / ".run.json.1.tmp").write_text("{")
+    (tmp_path / ".removed.tmp").mkdir()
+    (tmp_path / ".removed.tmp" / "0").write_text("half of it")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / ".verbs.png.1.tmp").touch()
+    (tmp_path / "notes.tmp").touch()
     write(tmp_path, [row(0)])
     assert (tmp_path / "README.md").is_file()
+    assert [path.name for path in tmp_path.rglob("*.tmp")] == ["notes.tmp"]
 
 
 def test_a_failed_write_leaves_no_half_file(tmp_path):

@@ -5,6 +5,7 @@ A column's type is only known once every row has been seen: the first rows may h
 far, a wider schema starts a new file, and at the end the narrower files are written again.
 """
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from magpie_steps.supervision.messages import FAILED_ROW, collector_paused
 ROWS_PER_WRITE = 2_000
 
 Row = dict[str, Any]
+
+_logger = logging.getLogger(__name__)
 
 
 class ColumnTypeError(ValueError):
@@ -86,9 +89,18 @@ class LeafWriter:
         return pa.table({name: self._to_array(name, rows) for name in names})
 
     def _to_array(self, name: str, rows: list[Row]) -> pa.Array | pa.ChunkedArray:
+        values = [row.get(name) for row in rows]
         try:
-            return pa.array([row.get(name) for row in rows])
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+            return pa.array(values)
+        except UnicodeEncodeError:
+            _logger.warning(
+                "step %r: texts in column %r hold half a surrogate pair, which no file can; U+FFFD"
+                " stands for it",
+                self.step,
+                name,
+            )
+            return pa.array([_encodable(value) for value in values])
+        except (pa.ArrowException, OverflowError, TypeError) as error:
             raise ColumnTypeError(
                 f"column {name!r} of step {self.step!r} cannot become an Arrow column: {error}; "
                 "give every row a value of one type in it"
@@ -124,6 +136,17 @@ def read_rows(files: Iterable[Path]) -> datasets.Dataset:
     if not parts:
         return datasets.Dataset.from_dict({})
     return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+
+
+def _encodable(value: Any) -> Any:
+    """The value with its texts as UTF-8 can have them."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_encodable(item) for item in value]
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    return value
 
 
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

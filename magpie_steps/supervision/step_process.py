@@ -14,6 +14,7 @@ from typing import Any
 
 from distilabel.constants import SIGINT_HANDLER_CALLED_ENV_NAME
 
+from magpie_steps.dataflow import drain, draining
 from magpie_steps.supervision.messages import DONE, FAILED, LOG, Channel, Disconnected, Failure
 from magpie_steps.supervision.step_loop import SafeStepWrapper, StepFailed, _short
 
@@ -44,7 +45,7 @@ def run_step_process(
     os.setpgid(0, 0)
     os.environ.update(environment)
     signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _remember_interrupt)
+    signal.signal(signal.SIGINT, _finish)
     threading.Thread(target=_leave_with_parent, args=(parent,), daemon=True).start()
     channel = Channel(connection)
     _log_to(channel)
@@ -99,10 +100,16 @@ def _leave_with_parent(parent: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _leave(signal_number: int, frame: object) -> None:
-    raise SystemExit(128 + signal_number)
-
-
-def _remember_interrupt(signal_number: int, frame: object) -> None:
+def _finish(signal_number: int, frame: object) -> None:
+    """Leave once the engines' work in flight is done."""
     # distilabel's offline batch generation polls this variable.
     os.environ[SIGINT_HANDLER_CALLED_ENV_NAME] = "1"
+    if not draining():
+        drain()
+        raise SystemExit(128 + signal_number)
+
+
+def _leave(signal_number: int, frame: object) -> None:
+    """Leave likewise; the second time at once, since this ends the waiting."""
+    drain()
+    raise SystemExit(128 + signal_number)

@@ -30,7 +30,6 @@ def run_stock(
     pipeline: Pipeline,
     folder: Path,
     idle_timeout_seconds: float | None,
-    on_fork: list[Callable[[], object]],
 ) -> dict[str, datasets.Dataset]:
     """Run a pipeline as it is; returns the datasets by distilabel's names for the leaf steps.
 
@@ -38,14 +37,13 @@ def run_stock(
         pipeline: the pipeline, its runtime parameters set.
         folder: where it may write, new and empty.
         idle_timeout_seconds: how long nothing may happen; `None` for ever.
-        on_fork: each is called in the new process, to close what it inherited.
 
     Raises:
         PipelineRunError: it failed, lost a batch, or nothing happened for too long.
     """
     ours, theirs = mp.get_context("fork").Pipe()
     process = mp.get_context("fork").Process(
-        target=_child, args=(pipeline, folder, theirs, os.getpid(), [ours.close, *on_fork])
+        target=_child, args=(pipeline, folder, theirs, os.getpid(), ours.close)
     )
     process.start()
     theirs.close()
@@ -99,10 +97,9 @@ def _child(
     folder: Path,
     reports: "Connection[Any, Any]",
     parent: int,
-    inherited: list[Callable[[], object]],
+    close_other_end: Callable[[], object],
 ) -> None:
-    for close in inherited:
-        close()
+    close_other_end()
     os.setpgid(0, 0)
     mp.current_process().name = "MainProcess"  # or distilabel would not set its logging up
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -37,14 +37,20 @@ from magpie_steps.supervision.messages import (
     unpickle,
 )
 from magpie_steps.supervision.step_process import GRACE_SECONDS, run_step_process
+from magpie_steps.supervision.stop_signs import postponed
 
 TICK_SECONDS = 0.25
 DONE_SECONDS = 2.0
 """How long a process whose step is done and unloaded may take to end."""
+DRAIN_SECONDS = 15.0
+"""How long completions that have been begun may take to end after an interrupt. Slurm kills 30 s
+after it has asked to end, and ending takes seconds of its own."""
 IMPATIENCE_SECONDS = 0.5
 """How long a step that is in the middle of a batch may go on once the run has failed."""
 STALLED_TICKS = 4
 """After this many ticks in which nobody can ever move again, the run is given up."""
+
+_logger = logging.getLogger(__name__)
 
 _FORKING = threading.Lock()
 _OPEN: set["Connection[Any, Any]"] = set()
@@ -136,7 +142,6 @@ class Switchboard:
         idle_timeout_seconds: the run is given up after this long without any sign from any step;
             `None` waits for ever.
         on_status: called with a step's name and `"loaded"` or `"unloaded"`.
-        on_fork: each is called in every new process, to close what it inherited.
     """
 
     def __init__(
@@ -145,7 +150,6 @@ class Switchboard:
         environment: dict[str, str],
         idle_timeout_seconds: float | None,
         on_status: Callable[[str, str], None],
-        on_fork: list[Callable[[], object]],
     ) -> None:
         self.changed = threading.Condition()
         self.aborted = False
@@ -155,7 +159,6 @@ class Switchboard:
         self._environment = environment
         self._idle_timeout = idle_timeout_seconds
         self._on_status = on_status
-        self._on_fork = on_fork
         self._main_waits = False
         self._heard = time.monotonic()
         self._stalled = 0
@@ -191,16 +194,16 @@ class Switchboard:
     def start(self, count: int) -> None:
         """Fork the processes; call it before any other thread of the run is started."""
         for _ in range(count):
-            with _FORKING:
-                worker = self._fork()
-            _limit_waiting(worker.connection, self._idle_timeout)
-            self.workers.append(worker)
+            # One that nobody knows of would never be ended, and waited for at this process's end.
+            with _FORKING, postponed():
+                self.workers.append(self._fork())
+            _limit_waiting(self.workers[-1].connection, self._idle_timeout)
 
     def _fork(self) -> Worker:
         context = mp.get_context("fork")
         ours, theirs = context.Pipe()
         _OPEN.add(ours)
-        closers = [*(connection.close for connection in _OPEN), *self._on_fork]
+        closers = [connection.close for connection in _OPEN]
         process = context.Process(
             target=run_step_process,
             args=(theirs, os.getpid(), self._environment, closers),
@@ -247,18 +250,53 @@ class Switchboard:
             self.aborted = True
             self.changed.notify_all()
 
+    def drain(self) -> None:
+        """Let the steps finish what their engines have begun and start nothing new, for a while.
+
+        Raises:
+            KeyboardInterrupt: Somebody is in a hurry.
+        """
+        self.abort()
+        _logger.warning(
+            "stopping: what has been begun is finished and kept, for at most %.0f s;"
+            " interrupt once more to stop at once",
+            DRAIN_SECONDS,
+        )
+        for worker in self.workers:
+            _tell_to_finish(worker.process.pid)
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while (here := [w for w in self.workers if not w.gone]) and time.monotonic() < deadline:
+            for worker in here:
+                # What they still say would otherwise fill their pipes and hold them up.
+                self._hear_out(worker)
+                worker.gone = worker.gone or not worker.process.is_alive()
+            wait([worker.connection for worker in here if not worker.gone], TICK_SECONDS)
+
+    def _hear_out(self, worker: Worker) -> None:
+        """Take what a process that is ending says; only what it logs is of use."""
+        try:
+            while worker.connection.poll():
+                data = worker.connection.recv_bytes()
+                if data[:1] == LOG:
+                    _log(unpickle(memoryview(data)[1:]))
+        except (EOFError, OSError):
+            worker.gone = True
+
     def close(self) -> None:
         """End every process and whatever it has started, gently at first."""
         self.abort()
         try:
             self._end_gently()
         finally:
-            for worker in self.workers:
-                _kill_group(worker.process.pid)
-                worker.process.kill()
-                worker.process.join(GRACE_SECONDS)
-            self._wake_reader.close()
-            self._wake_writer.close()
+            with postponed():
+                for worker in self.workers:
+                    _kill_group(worker.process.pid)
+                    worker.process.kill()
+                    worker.process.join(GRACE_SECONDS)
+                    if worker.process.exitcode is not None:
+                        worker.process.close()
+                self._wake_reader.close()
+                self._wake_writer.close()
 
     def _end_gently(self) -> None:
         for worker in self.workers:
@@ -330,8 +368,10 @@ class Switchboard:
 
     def _tick(self, loop: threading.Thread) -> None:
         for worker in self.workers:
+            # Asking for the exit code is also what takes an ended process off the system's list.
+            ended = worker.process.exitcode is not None
             # What a dead step has started may hold its pipe open: then there is no end of file.
-            if not worker.gone and worker.process.exitcode is not None:
+            if ended and not worker.gone:
                 if worker.connection.poll():
                     self._hear(worker)
                 else:
@@ -379,6 +419,12 @@ def _limit_waiting(connection: "Connection[Any, Any]", seconds: float | None) ->
     with socket.socket(fileno=os.dup(connection.fileno())) as pipe:
         pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
         pipe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+
+
+def _tell_to_finish(pid: int | None) -> None:
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
 
 
 def _kill_group(pid: int | None) -> None:
