@@ -42,7 +42,7 @@ def main() -> int:
     """Measure in new processes, print a table and a line of JSON."""
     args = parse_args()
     if args.here:
-        vectors = np.load(args.vectors, mmap_mode="r")
+        vectors = np.load(args.vectors, mmap_mode="r", allow_pickle=False)
         print(json.dumps(SEARCHES[args.here](vectors, args)))
         return 0
     from figures import report

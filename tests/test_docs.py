@@ -65,19 +65,23 @@ def test_shown_commands_exist():
     scripts = set(re.findall(r"python ((?:pipelines|benchmarks)/\S+\.py)", README))
     assert scripts
     assert all((ROOT / script).is_file() for script in scripts)
-    flags = set(re.findall(r"(--[a-z][a-z-]+)", "".join(path.read_text() for path in DOCUMENTS)))
+    flags = set(re.findall(r"(--[a-z][a-z-]+)", all_documents()))
     known = said(str(ROOT / "pipelines" / "magpie_pro.py"), "--help")
+    for script in sorted(set(re.findall(r"python (benchmarks/\S+\.py) --", all_documents()))):
+        known += said(str(ROOT / script), "--help")
     for command in shown_commands():
         known += said("-m", "magpie_steps.cli", *command.split(), "--help")
     assert flags
     assert [flag for flag in flags if flag not in known] == []
 
 
+def all_documents():
+    return "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+
+
 def shown_commands():
-    texts = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
-    return sorted(
-        set(re.findall(r"magpie-steps (review [a-z]+|[a-z]+)(?= [A-Zd-]| magpie)", texts))
-    )
+    shown = re.findall(r"magpie-steps (review [a-z]+|[a-z]+)(?= [A-Zd-]| magpie)", all_documents())
+    return sorted(set(shown))
 
 
 def said(*arguments):

@@ -30,6 +30,9 @@ ABOUT = "about.json"
 RESULTS = "results.npz"
 SEARCH = "search.json"
 
+SEARCH_REMARK = "Neighbours were searched with an index"
+"""How `search_remark` begins."""
+
 KEY_BYTES = 32
 KEY = np.dtype([("key", f"V{KEY_BYTES}"), ("crc", "<u4")])
 FORMAT = 1
@@ -50,7 +53,7 @@ def search_remark(folder: Path) -> str:
     if recall is None:
         return ""
     return (
-        f"Neighbours were searched with an index: of a sample of {recall['rows']:,} rows it found"
+        f"{SEARCH_REMARK}: of a sample of {recall['rows']:,} rows it found"
         f" the nearest other row of {recall['nearest']:.1%} and {recall['near']:.1%} of the near"
         " ones."
     )

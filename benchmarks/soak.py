@@ -1,0 +1,246 @@
+"""Does a long run with faults everywhere lose a row, or hold more and more of the machine?
+
+The main job's whole pipeline writes scripted rows. One user turn in a hundred is spoiled in one of
+the ways that the sanitiser knows, so is one response in a hundred, and one completion in a hundred
+raises. Every row has to be there once, in order, as the first step alone writes it without a
+pipeline, kept or dropped for a reason; the rows that the engine failed on are as many as its
+failures. No process may gain files or threads while it works, nor stay behind.
+
+    python benchmarks/soak.py                    # 100,000 rows, about ten minutes
+    python benchmarks/soak.py --rows 2000
+
+Memory is looked at twice a second; of a process that works on rows one by one, it is flat when the
+last third of its time takes what the middle third does. Steps that compare all rows with each other
+hold them, and so does the main process until they get them. The embedding model and the reward
+model are smaller stand-ins, as even the embedded ones would take an hour.
+
+The last line is one JSON object.
+"""
+
+import argparse
+import contextlib
+import gc
+import importlib
+import io
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from figures import quiet, report, say
+from process_watch import Holding, ProcessWatch, growth, holding
+
+import magpie_steps
+from magpie_steps.engines.scripted_text import RESPONSE_SPOILABLE, SPOILABLE
+from magpie_steps.job import Job
+from magpie_steps.job.flags import run_asked_for
+from magpie_steps.provenance import Work, generated_so_far
+from magpie_steps.reasons import ENGINE_ERROR
+from magpie_steps.stored_rows import StoredRows
+
+if TYPE_CHECKING:
+    from distilabel.pipeline import Pipeline
+
+PIPELINES = Path(__file__).resolve().parents[1] / "pipelines"
+
+SMALLEST = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+}
+"""The stand-in for the reward model."""
+
+SAME = ("uuid", "row", "instruction", "response", "messages", "instruction_rejections")
+"""Columns that no later step touches."""
+
+
+def main() -> int:
+    """Run the pipeline, check its rows, print a table and a line of JSON."""
+    args = parse_args()
+    quiet()
+    sys.path.insert(0, str(PIPELINES))
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = soak(args, Path(scratch))
+    report(lines_of(figures), vars(args), figures)
+    return 1 if figures["problems"] else 0
+
+
+def soak(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Run the pipeline and write the output folder; return what was found."""
+    job: Job = importlib.import_module("magpie_pro").JOB
+    flags = [
+        *("--dry-run", "--num-rows", str(args.rows), "--output-dir", str(scratch / "out")),
+        *("--embedding-model", str(write_embedder(scratch / "embedder"))),
+        *("--reward-model", str(write_reward_model(scratch / "reward"))),
+    ]
+    run = run_asked_for(job, "", flags)
+    pipeline = job.build(run)
+    generator = pipeline.dag.get_step("conversation_generator_0")["step"]
+    generator.llm = faulty_engine(args.fault_share)
+    before, threads = holding(), threading.active_count()
+    start = time.monotonic()
+    with ProcessWatch() as watch:
+        result = magpie_steps.run_pipeline(pipeline, work_dir=run.work_dir, expected_rows=args.rows)
+        ran = time.monotonic()
+        work = generated_so_far(run.work_dir / "journal.sqlite")
+        with contextlib.redirect_stdout(io.StringIO()):
+            summary = job._write(run, pipeline, result, work)
+    say(f"ran {ran - start:.0f} s, wrote {time.monotonic() - ran:.0f} s")
+    rows = StoredRows(result.dataset)
+    return {
+        "problems": problems_of(rows, generator, summary.as_dict(), work),
+        "counts": {
+            name: summary.as_dict()[name] for name in ("generated", "kept", "dropped", "rejected")
+        },
+        "engine": {"generated": work.completions, "failed": failures(work)},
+        "seconds": {"run": round(ran - start, 1), "output": round(time.monotonic() - ran, 1)},
+        "processes": by_process(pipeline, watch, ran),
+        "left": left_behind(before, threads, watch),
+    }
+
+
+def faulty_engine(share: float) -> "magpie_steps.ScriptedEngine":
+    """Return an engine that spoils texts and raises, each for this share of its completions."""
+    return magpie_steps.ScriptedEngine(
+        bad_fraction={reason: share / len(SPOILABLE) for reason in SPOILABLE},
+        bad_response_fraction={
+            reason: share / len(RESPONSE_SPOILABLE) for reason in RESPONSE_SPOILABLE
+        },
+        failure_fraction=share,
+    )
+
+
+def write_reward_model(folder: Path) -> Path:
+    """Write a reward model of the embedded one's kind, with one narrow layer of random weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from magpie_steps.embedded import model_path
+
+    torch.manual_seed(0)
+    shutil.copytree(model_path("tiny-reward"), folder)
+    config = AutoConfig.from_pretrained(folder)
+    config.update(SMALLEST)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def write_embedder(folder: Path) -> Path:
+    """Write an embedding model that is instant: the mean of a random vector for each token."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from transformers import AutoTokenizer
+
+    from magpie_steps.embedded import model_path
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(model_path("tiny-instruct"))
+    words = StaticEmbedding(tokenizer.backend_tokenizer, embedding_dim=64)
+    SentenceTransformer(modules=[words]).save(str(folder), create_model_card=False)
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    return folder
+
+
+def problems_of(
+    rows: StoredRows, generator: Any, counts: Mapping[str, Any], work: Work
+) -> list[str]:
+    """Return what is wrong with the rows."""
+    different = sum(not same for same in comparisons(rows, alone(generator)))
+    failed = counts["dropped"].get(ENGINE_ERROR, 0)
+    checks = {
+        "rows are missing": counts["generated"] == generator.num_rows == len(rows),
+        f"{different} rows are not as the first step alone writes them": not different,
+        "kept and removed rows do not add up": counts["generated"]
+        == counts["kept"] + sum(counts["dropped"].values()),
+        "a row was dropped without a reason": "" not in counts["dropped"],
+        f"{failed} rows failed of {failures(work)} failures": failed == failures(work),
+    }
+    return [problem for problem, well in checks.items() if not well]
+
+
+def alone(generator: Any) -> Iterable[Mapping[str, Any]]:
+    """Yield the rows as the first step writes them in this process, without pipeline or journal."""
+    generator.llm.use_journal(None)
+    generator.load()
+    try:
+        for batch, _ in generator.process():
+            yield from batch
+    finally:
+        generator.unload()
+
+
+def comparisons(
+    rows: Iterable[Mapping[str, Any]], expected: Iterable[Mapping[str, Any]]
+) -> Iterable[bool]:
+    """Yield for each row whether it is the expected one."""
+    nothing: Mapping[str, Any] = {}
+    for row, wanted in zip_longest(rows, expected, fillvalue=nothing):
+        yield all(row.get(name) == wanted.get(name) for name in SAME) and (
+            bool(wanted.get("keep")) or row.get("drop_reason") == wanted.get("drop_reason")
+        )
+
+
+def failures(work: Work) -> int:
+    """Return how often the engine has failed."""
+    return int(sum(engine["failed"] for engine in work.engines))
+
+
+def by_process(pipeline: "Pipeline", watch: ProcessWatch, ran: float) -> dict[str, Any]:
+    """Return what each process held while the rows were made, by its step."""
+    names = ["main", *pipeline.dag]
+    return {
+        name: growth([sample for sample in samples if sample.at < ran])
+        for name, samples in zip(names, watch.seen.values(), strict=False)
+    }
+
+
+def left_behind(before: Holding, threads: int, watch: ProcessWatch) -> dict[str, int]:
+    """Return what is still there after the run that was not before."""
+    gc.collect()  # the last rows' files and the ended processes' pipes
+    after = holding()
+    return {
+        "processes": len(psutil.Process().children(recursive=True)),
+        "zombies": len(watch.zombies),
+        "files": after.files - before.files,
+        "threads": threading.active_count() - threads,
+    }
+
+
+def lines_of(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the lines of the table."""
+    counts = figures["counts"]
+    dropped = Counter(counts["dropped"])
+    return [
+        ("rows generated", f"{counts['generated']:,}"),
+        ("rows kept", f"{counts['kept']:,}"),
+        *((f"  {reason}", f"{n:,}") for reason, n in dropped.most_common()),
+        *(
+            (f"{name}, last third to middle", f"{p['last_third_to_middle']:.3f}")
+            for name, p in figures["processes"].items()
+        ),
+        *((f"{name} left", str(n)) for name, n in figures["left"].items()),
+        ("problems", "; ".join(figures["problems"]) or "none"),
+    ]
+
+
+def parse_args() -> argparse.Namespace:
+    """Return the command line's values."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--fault-share", type=float, default=0.01)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
