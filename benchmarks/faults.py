@@ -20,6 +20,9 @@ import psutil
 DISK_MIB = 64
 """Room on the small disk; a run of fifty rows takes some two MiB."""
 
+ERROR_BYTES = 4096
+"""As long may files become where no disk can be filled: what a job says last has to fit."""
+
 END_SECONDS = 120.0
 """A job that has not ended this long after a fault hangs."""
 
@@ -160,7 +163,7 @@ def disk_full(job: StartedJob, chance: Random) -> None:
     if job.disk:
         _fill(job.folder / FILLER)
         return
-    # Without a disk to fill: no process may make a file longer than it is.
+    # Without a disk to fill: no process may write a file that is longer than this.
     while job.running and not job.steps():
         _no_growth(job)
         time.sleep(0.05)
@@ -238,7 +241,7 @@ def _no_growth(job: StartedJob) -> None:
     for pid in job.processes():
         with suppress(ProcessLookupError):
             _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (ERROR_BYTES, hard))
 
 
 def _session(pid: int) -> int:

@@ -29,12 +29,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from figures import quiet, report, say
+from figures import quiet, report
 from process_watch import Holding, ProcessWatch, growth, holding
 
 import magpie_steps
@@ -44,11 +45,14 @@ from magpie_steps.job.flags import run_asked_for
 from magpie_steps.provenance import Work, generated_so_far
 from magpie_steps.reasons import ENGINE_ERROR
 from magpie_steps.stored_rows import StoredRows
+from magpie_steps.summary import Summary
 
 if TYPE_CHECKING:
     from distilabel.pipeline import Pipeline
 
 PIPELINES = Path(__file__).resolve().parents[1] / "pipelines"
+
+WARM_UP_ROWS = 20
 
 SMALLEST = {
     "hidden_size": 16,
@@ -77,36 +81,68 @@ def main() -> int:
 
 def soak(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Run the pipeline and write the output folder; return what was found."""
+    models = write_embedder(scratch / "embedder"), write_reward_model(scratch / "reward")
+    # Libraries open files at their first use and keep them.
+    run_once(WARM_UP_ROWS, 0.0, scratch / "warm-up", *models)
+    gc.collect()
+    before, threads = holding(), threading.active_count()
+    with ProcessWatch() as watch:
+        found = run_once(args.rows, args.fault_share, scratch / "out", *models)
+    counts = found.summary.as_dict()
+    return {
+        "problems": problems_of(found, counts),
+        "counts": {name: counts[name] for name in ("generated", "kept", "dropped", "rejected")},
+        "engine": {"generated": found.work.completions, "failed": failures(found.work)},
+        "seconds": {name: round(value, 1) for name, value in found.seconds.items()},
+        "processes": by_process(found, watch),
+        "left": left_behind(before, threads, watch),
+    }
+
+
+@dataclass
+class Found:
+    """What a run has left.
+
+    Attributes:
+        pipeline: The pipeline.
+        rows: Its rows, mapped into memory.
+        summary: Their counts.
+        work: What its engine did.
+        ended: When it had made its rows, on the monotonic clock.
+        seconds: How long it took to make them, and to write the output folder.
+    """
+
+    pipeline: "Pipeline"
+    rows: StoredRows
+    summary: Summary
+    work: Work
+    ended: float
+    seconds: dict[str, float]
+
+    @property
+    def generator(self) -> Any:
+        """The first step."""
+        return self.pipeline.dag.get_step("conversation_generator_0")["step"]
+
+
+def run_once(rows: int, fault_share: float, folder: Path, embedder: Path, reward: Path) -> Found:
+    """Run the pipeline and write the output folder, as the job does it."""
     job: Job = importlib.import_module("magpie_pro").JOB
     flags = [
-        *("--dry-run", "--num-rows", str(args.rows), "--output-dir", str(scratch / "out")),
-        *("--embedding-model", str(write_embedder(scratch / "embedder"))),
-        *("--reward-model", str(write_reward_model(scratch / "reward"))),
+        *("--dry-run", "--num-rows", str(rows), "--output-dir", str(folder)),
+        *("--embedding-model", str(embedder), "--reward-model", str(reward)),
     ]
     run = run_asked_for(job, "", flags)
     pipeline = job.build(run)
-    generator = pipeline.dag.get_step("conversation_generator_0")["step"]
-    generator.llm = faulty_engine(args.fault_share)
-    before, threads = holding(), threading.active_count()
+    pipeline.dag.get_step("conversation_generator_0")["step"].llm = faulty_engine(fault_share)
     start = time.monotonic()
-    with ProcessWatch() as watch:
-        result = magpie_steps.run_pipeline(pipeline, work_dir=run.work_dir, expected_rows=args.rows)
-        ran = time.monotonic()
-        work = generated_so_far(run.work_dir / "journal.sqlite")
-        with contextlib.redirect_stdout(io.StringIO()):
-            summary = job._write(run, pipeline, result, work)
-    say(f"ran {ran - start:.0f} s, wrote {time.monotonic() - ran:.0f} s")
-    rows = StoredRows(result.dataset)
-    return {
-        "problems": problems_of(rows, generator, summary.as_dict(), work),
-        "counts": {
-            name: summary.as_dict()[name] for name in ("generated", "kept", "dropped", "rejected")
-        },
-        "engine": {"generated": work.completions, "failed": failures(work)},
-        "seconds": {"run": round(ran - start, 1), "output": round(time.monotonic() - ran, 1)},
-        "processes": by_process(pipeline, watch, ran),
-        "left": left_behind(before, threads, watch),
-    }
+    result = magpie_steps.run_pipeline(pipeline, work_dir=run.work_dir, expected_rows=rows)
+    ended = time.monotonic()
+    work = generated_so_far(run.work_dir / "journal.sqlite")
+    with contextlib.redirect_stdout(io.StringIO()):
+        summary = job._write(run, pipeline, result, work)
+    seconds = {"run": ended - start, "output": time.monotonic() - ended}
+    return Found(pipeline, StoredRows(result.dataset), summary, work, ended, seconds)
 
 
 def faulty_engine(share: float) -> "magpie_steps.ScriptedEngine":
@@ -152,19 +188,18 @@ def write_embedder(folder: Path) -> Path:
     return folder
 
 
-def problems_of(
-    rows: StoredRows, generator: Any, counts: Mapping[str, Any], work: Work
-) -> list[str]:
+def problems_of(found: Found, counts: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the rows."""
-    different = sum(not same for same in comparisons(rows, alone(generator)))
-    failed = counts["dropped"].get(ENGINE_ERROR, 0)
+    generator = found.generator
+    different = sum(not same for same in comparisons(found.rows, alone(generator)))
+    failed, failing = counts["dropped"].get(ENGINE_ERROR, 0), failures(found.work)
     checks = {
-        "rows are missing": counts["generated"] == generator.num_rows == len(rows),
+        "rows are missing": counts["generated"] == generator.num_rows == len(found.rows),
         f"{different} rows are not as the first step alone writes them": not different,
         "kept and removed rows do not add up": counts["generated"]
         == counts["kept"] + sum(counts["dropped"].values()),
         "a row was dropped without a reason": "" not in counts["dropped"],
-        f"{failed} rows failed of {failures(work)} failures": failed == failures(work),
+        f"{failed} rows failed of {failing} failures": failed == failing,
     }
     return [problem for problem, well in checks.items() if not well]
 
@@ -196,11 +231,11 @@ def failures(work: Work) -> int:
     return int(sum(engine["failed"] for engine in work.engines))
 
 
-def by_process(pipeline: "Pipeline", watch: ProcessWatch, ran: float) -> dict[str, Any]:
+def by_process(found: Found, watch: ProcessWatch) -> dict[str, Any]:
     """Return what each process held while the rows were made, by its step."""
-    names = ["main", *pipeline.dag]
+    names = ["main", *found.pipeline.dag]
     return {
-        name: growth([sample for sample in samples if sample.at < ran])
+        name: growth([sample for sample in samples if sample.at < found.ended])
         for name, samples in zip(names, watch.seen.values(), strict=False)
     }
 

@@ -142,7 +142,7 @@ class PromptEncoder:
         if _squash(self._decode(ids)) == _squash(text):
             return True
         # Decoding may lose characters that encoding keeps (normalisation): compare ids as well.
-        return bool(ids) and ids == self.encode(text.rstrip())
+        return bool(ids) and ids in (self.encode(text.rstrip()), self.encode(text))
 
     def _healed_suffix(self, ids: tuple[int, ...], text: str) -> str:
         # A token may eat the white space after it (Phi-3): then nothing is missing.

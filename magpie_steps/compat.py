@@ -245,6 +245,11 @@ class SafePipeline(Pipeline):
             if last is not None and not last.last_batch:
                 self._send_batch_to_step(last.next_batch())
 
+    def _request_more_batches_if_needed(self, step: Any) -> None:
+        # Asked at each batch that a step has done, a generator runs ahead of slower steps further
+        # down without end, and this process holds what they have not read.
+        return
+
     def _is_asked(self, name: str) -> bool:
         sent = self._batch_manager.get_last_batch_sent(name)
         received = self._batch_manager.get_last_batch(name)

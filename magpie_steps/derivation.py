@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Self
 
-from magpie_steps.probes import split
+from magpie_steps.probes import Split, split
 from magpie_steps.reasoning import Marks, find_marks, find_opening
 from magpie_steps.rendering import ChatRenderer, ChatTemplateError, options_of
+from magpie_steps.sandbox import rendered_together
 from magpie_steps.scaffold import Scaffold, derive_scaffold
 
-Clock = Callable[[], datetime]
+Clock = Callable[[], datetime] | datetime
 Options = Mapping[str, Any]
 
 
@@ -47,6 +48,7 @@ class Derivation:
     Attributes:
         scaffold: What the template writes around texts.
         responses: Renders the prompts of responses.
+        answered: The prompt of a first response, cut at the user's text.
         marks: What the model writes around a thought, `None` if it does not think.
         opening: What a response's prompt opens a thought with, and what closes it.
         bos_token: The BOS token's text, "" when there is none.
@@ -55,6 +57,7 @@ class Derivation:
 
     scaffold: Scaffold
     responses: ChatRenderer
+    answered: Split
     marks: Marks | None
     opening: tuple[str, str] | None
     bos_token: str
@@ -87,22 +90,31 @@ class Derivation:
         Raises:
             ChatTemplateError: The template cannot serve, or knows no such variable.
         """
-        now = (clock or datetime.now)()
+        if not isinstance(source, str):
+            raise ChatTemplateError(
+                "no_chat_template",
+                f"A chat template is a Jinja text, not {type(source).__name__}; give one.",
+            )
+        now = clock if isinstance(clock, datetime) else (clock or datetime.now)()
         tokens = {name: token for name, token in special_tokens.items() if token is not None}
         renderer = ChatRenderer(source, tokens, dict(kwargs[0] or {}), now)
         for options in kwargs:
             _require_known(renderer, options or {})
         bos_token = str(tokens.get("bos_token", ""))
-        scaffold = derive_scaffold(renderer, vocabulary, bos_token=bos_token)
+        with rendered_together():
+            scaffold = derive_scaffold(renderer, vocabulary, bos_token=bos_token)
         renderer = scaffold.renderer
         responses = replace(renderer, kwargs={**renderer.kwargs, **(kwargs[1] or {})})
-        marks = find_marks(responses)
-        return cls(scaffold, responses, marks, _opening(responses, marks), bos_token, vocabulary)
+        with rendered_together():
+            answered = split(responses, [])
+            marks = find_marks(responses)
+        opening = _opening(answered.after, marks)
+        return cls(scaffold, responses, answered, marks, opening, bos_token, vocabulary)
 
 
-def _opening(responses: ChatRenderer, marks: Marks | None) -> tuple[str, str] | None:
+def _opening(post_query: str, marks: Marks | None) -> tuple[str, str] | None:
     """Return what a response's prompt opens a thought with, and what closes it."""
-    found = find_opening(split(responses, []).after, marks) if marks else ""
+    found = find_opening(post_query, marks) if marks else ""
     return (found, marks.close) if marks and found else None
 
 

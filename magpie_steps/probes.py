@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from magpie_steps.rendering import ChatRenderer, ChatTemplateError
 
@@ -104,4 +104,40 @@ def split(
         "content_repeated",
         f"The chat template prints the user's text {len(pieces) - 1} times, so there is no single"
         " place for a model to write it. Give another template with chat_template=.",
+    )
+
+
+def require_user_texts(text: str, messages: Messages, alone: Split | None = None) -> None:
+    """Check that users' texts stand in a rendering as they are.
+
+    Some templates obey commands in a user's text, such as `/think`, and take them out of it.
+
+    Args:
+        text: The rendering.
+        messages: What was rendered.
+        alone: What stands around a single user message.
+
+    Raises:
+        ChatTemplateError: `content_transformed`.
+    """
+    place = 0
+    for message in messages:
+        said = message.get("content")
+        if message.get("role") != "user" or not isinstance(said, str):
+            continue
+        found = text.find(said.strip(), place)
+        if found < 0:
+            _refuse_text(said)
+        place = found + len(said.strip())
+    if alone is not None and len(messages) == 1:
+        around = (alone.before.rstrip(), alone.after.lstrip())
+        if not (text.startswith(around[0]) and text.endswith(around[1])):
+            _refuse_text(str(messages[0].get("content")))
+
+
+def _refuse_text(said: str) -> NoReturn:
+    raise ChatTemplateError(
+        "content_transformed",
+        f"The chat template does not print this user's text as it is: {said!r:.120}. It takes part"
+        " of it for a command, so drop the row.",
     )

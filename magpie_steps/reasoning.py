@@ -14,7 +14,7 @@ from typing import Any
 
 from magpie_steps.conversation import Message
 from magpie_steps.probes import TokenFinder, user_message
-from magpie_steps.rendering import ChatRenderer, ChatTemplateError
+from magpie_steps.rendering import ChatRenderer, ChatTemplateError, raise_attack
 
 # The key under which templates find a thought: the renderer passes it on under all their names.
 THOUGHT_KEY = "reasoning"
@@ -253,7 +253,8 @@ def _rendered(
     """Render messages; "" if the template refuses them."""
     try:
         return renderer.render(messages, add_generation_prompt=add_generation_prompt)
-    except ChatTemplateError:
+    except ChatTemplateError as error:
+        raise_attack(error)
         return ""
 
 

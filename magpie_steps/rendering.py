@@ -22,7 +22,7 @@ from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.utils import Namespace
 
-from magpie_steps.sandbox import LimitedEnvironment, LimitError, countable
+from magpie_steps.sandbox import LimitedEnvironment, LimitError
 
 ContentFormat = Literal["string", "parts"]
 
@@ -30,10 +30,28 @@ REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 """The names under which a message's reasoning is passed; the first is the standard one."""
 
 
-REFUSALS = (LimitError, SecurityError)
-"""Causes of an error that no other message or option would help against."""
+def is_attack(error: "ChatTemplateError") -> bool:
+    """Say whether the sandbox has refused what no honest template does.
+
+    Some change a list or a dict in a branch that is of no use here; it refuses that, too.
+    """
+    cause = error.__cause__
+    reaches_out = isinstance(cause, SecurityError) and "attribute '_" in str(cause)
+    return isinstance(cause, LimitError) or reaches_out
+
+
+def raise_attack(error: "ChatTemplateError") -> None:
+    """Raise an error again if it is an attack's, which no probe may hide."""
+    if is_attack(error):
+        raise error
+
 
 _ALWAYS_GIVEN = frozenset({"messages", "add_generation_prompt", "strftime_now"})
+_MAX_SOURCE = 300_000
+"""Characters of a chat template; the longest of 415 real ones has 20,000."""
+
+_MAX_INDENT = 100
+
 _USUAL_OPTIONS = frozenset({"tools", "documents"})
 
 
@@ -97,7 +115,7 @@ class ChatRenderer:
         }
         chat = [_prepare(message, self.content_format) for message in messages]
         assert isinstance(template.environment, LimitedEnvironment)
-        template.environment.start()
+        template.environment.start(sum(_characters(message) for message in chat))
         try:
             return template.render(
                 {**variables, "messages": chat, "add_generation_prompt": add_generation_prompt}
@@ -109,10 +127,11 @@ class ChatRenderer:
                 " token, set it on the tokenizer; if it is an option, pass it in"
                 " chat_template_kwargs.",
             ) from error
-        except REFUSALS as error:
+        except (LimitError, SecurityError) as error:
+            detail = str(error).rstrip(".")
             raise ChatTemplateError(
                 "render_error",
-                f"The chat template does what no chat template needs and is refused: {error}. Take"
+                f"The chat template does what no chat template needs and is refused: {detail}. Take"
                 " the model from its original repository, or give another template with"
                 " chat_template=.",
             ) from error
@@ -137,6 +156,13 @@ def compile_template(source: str) -> jinja2.Template:
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["dict"] = _TemplateDict()
     environment.globals["namespace"] = _TemplateNamespace
+    environment.limit_filters()
+    if len(source) > _MAX_SOURCE:
+        raise ChatTemplateError(
+            "compile_error",
+            f"The chat template has {len(source):,} characters, more than {_MAX_SOURCE:,}; give"
+            " another with chat_template=.",
+        )
     try:
         template = environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
@@ -171,6 +197,7 @@ def options_of(source: str) -> frozenset[str]:
     tests = (test for test in tree.find_all(nodes.Test) if test.name in ("defined", "undefined"))
     filters = (each for each in tree.find_all(nodes.Filter) if each.name in ("default", "d"))
     asked = {each.node.name for each in (*tests, *filters) if isinstance(each.node, nodes.Name)}
+    asked -= {name.name for name in tree.find_all(nodes.Name) if name.ctx == "param"}
     found = meta.find_undeclared_variables(tree) - set(environment.globals) - _ALWAYS_GIVEN
     return frozenset(found - (own - asked - _USUAL_OPTIONS))
 
@@ -199,8 +226,7 @@ class _TemplateDict:
     """`dict` for templates, without the class's other attributes."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        made: dict[Any, Any] = countable(dict(*args, **kwargs))
-        return made
+        return dict(*args, **kwargs)
 
     def fromkeys(self, *args: Any) -> dict[Any, Any]:
         return dict.fromkeys(*args)
@@ -242,6 +268,8 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
+    if isinstance(indent, int) and indent > _MAX_INDENT:
+        raise LimitError(f"it indents JSON by more than {_MAX_INDENT}")
     # Jinja's own filter escapes HTML characters, which no model was trained on.
     return json.dumps(
         value,
@@ -250,6 +278,14 @@ def _to_json(
         separators=separators,
         sort_keys=sort_keys,
     )
+
+
+def _characters(message: Mapping[str, Any]) -> int:
+    content = message.get("content")
+    parts = content if isinstance(content, list) else [content]
+    texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+    texts.append(message.get("reasoning_content"))
+    return sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _prepare(message: Mapping[str, Any], content_format: ContentFormat) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """How long may a chat template, which is a stranger's code, run, and how much may it write?
 
 Jinja's sandbox keeps a template from Python's inner parts, but not from looping for hours or from
-filling the memory. Here each rendering has a budget of processor time, and an operation that could
-make a huge value out of small ones is refused before it is done.
+filling the memory. Here renderings have a budget of processor time and size, and an operation that
+could make a huge value out of small ones is refused before it is done.
 """
 
 import functools
@@ -10,6 +10,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
+from math import inf
 from typing import Any, NoReturn
 
 from jinja2 import nodes
@@ -20,11 +22,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 MAX_SECONDS = 0.5
 """Processor time of one rendering; real templates take less than a hundredth of it."""
 
-MAX_SIZE = 50_000_000
-"""Characters of a text that a template may make."""
+MAX_SECONDS_TOGETHER = 1.0
+"""Processor time of a template's probes together; the slowest of 415 real ones take a third."""
 
-MAX_ITEMS = 1_000_000
-"""Items of a list, with those of the lists in it."""
+MAX_SIZE = 1_000_000
+"""Characters or items of a value that a template makes, besides five times its messages."""
+
+_MADE_TOGETHER = 50
+"""All that a rendering makes, as a multiple of its largest value."""
 
 _MAX_NUMBER = 10**15
 """The largest number that a template may multiply: a time in microseconds fits."""
@@ -34,15 +39,43 @@ _MAX_EXPONENT = 64
 _GROWING_METHODS = frozenset(
     "center expandtabs format format_map join ljust replace rjust translate zfill".split()
 )
-_GROWING_FILTERS = ("batch", "center", "format", "indent", "join", "replace", "slice", "wordwrap")
+_GROWING_FILTERS = frozenset(
+    "batch center format indent join replace slice tojson wordwrap".split()
+)
 """What may return far more than it is given."""
 
 _WIDTH = re.compile(r"\d{6,}")
 """In a format string: a width of 100,000 characters or more."""
 
+_LONG = 10_000
+"""A value from which on an operation may take a time worth looking at."""
+
 
 class LimitError(Exception):
     """A template that takes too long or makes too much."""
+
+
+class _Budget(threading.local):
+    """What is left on this thread of a rendering's time and size."""
+
+    end = inf
+    end_together = inf
+    size = MAX_SIZE
+    made = 0
+    ticks = 0
+
+
+_budget = _Budget()
+
+
+@contextmanager
+def rendered_together() -> Iterator[None]:
+    """Give all renderings on this thread `MAX_SECONDS_TOGETHER` until the block ends."""
+    _budget.end_together = time.thread_time() + MAX_SECONDS_TOGETHER
+    try:
+        yield
+    finally:
+        _budget.end_together = inf
 
 
 class LimitedEnvironment(ImmutableSandboxedEnvironment):
@@ -56,18 +89,25 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(**options)
         self.code_generator_class = _Generator
         self.concat = _join  # type: ignore[method-assign]
-        self.countable = countable
-        self._budget = threading.local()
-        self._ticks = 0
-        filters: dict[str, Any] = self.filters
-        for name in _GROWING_FILTERS:
-            filters[name] = _limited(filters[name])
+        self.allowed = _allowed
         # It writes any number of paragraphs, and no chat template needs one.
         del self.globals["lipsum"]
 
-    def start(self) -> None:
-        """Give the next rendering on this thread its time."""
-        self._budget.end = time.thread_time() + MAX_SECONDS
+    def limit_filters(self) -> None:
+        """Keep all filters that are there now to the limits."""
+        filters: dict[str, Any] = self.filters
+        for name, function in filters.items():
+            filters[name] = limited(function, grows=name in _GROWING_FILTERS)
+
+    def start(self, characters: int) -> None:
+        """Give the next rendering on this thread its time and size.
+
+        Args:
+            characters: Those of the messages that are rendered.
+        """
+        _budget.end = min(time.thread_time() + MAX_SECONDS, _budget.end_together)
+        _budget.size = MAX_SIZE + 5 * characters
+        _budget.made = 0
 
     @property
     def tick(self) -> None:
@@ -76,10 +116,10 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         Raises:
             LimitError: The rendering's time is over.
         """
-        # The clock is a system call; threads may disturb one another's count, but not for long.
-        self._ticks += 1
-        if self._ticks % 32 == 0 and time.thread_time() > self._budget.end:
-            raise LimitError(f"it still runs after {MAX_SECONDS:g} seconds")
+        # The clock is a system call.
+        _budget.ticks += 1
+        if _budget.ticks % 32 == 0:
+            _look_at_clock()
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a function or method, unless it could return too much."""
@@ -87,7 +127,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             # Jinja puts a function of its own in the place of a text's `format`.
             owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
             _require_small(owner, *args, *kwargs.values())
-        return super().call(__context, __obj, *args, **kwargs)
+        return _allowed(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Compute, unless the result would be too large."""
@@ -96,12 +136,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
                 _require_small(left, right)
         elif operator != "+":
             _require_small_number(operator, left, right)
-        made = self.binop_table[operator](left, right)
-        if type(made) is not str:
-            return countable(made)
-        if len(made) > MAX_SIZE:
-            _refuse_size()
-        return made
+        return _allowed(self.binop_table[operator](left, right))
 
 
 class _Generator(CodeGenerator):
@@ -126,18 +161,18 @@ class _Generator(CodeGenerator):
         self.write("))")
 
     def visit_List(self, node: nodes.List, frame: Frame) -> None:
-        self.write("environment.countable(")
+        self.write("environment.allowed(")
         super().visit_List(node, frame)
         self.write(")")
 
     def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
-        self.write("environment.countable(")
+        self.write("environment.allowed(")
         super().visit_Dict(node, frame)
         self.write(")")
 
     def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:
         is_value = node.ctx == "load"
-        self.write("environment.countable(" if is_value else "")
+        self.write("environment.allowed(" if is_value else "")
         super().visit_Tuple(node, frame)
         self.write(")" if is_value else "")
 
@@ -148,44 +183,57 @@ def _add_tick(node: nodes.For | nodes.Macro | nodes.CallBlock) -> None:
     node.body = [tick, *node.body]
 
 
+def limited(function: Callable[..., Any], *, grows: bool) -> Callable[..., Any]:
+    """Return a filter or function that keeps to the limits.
+
+    Args:
+        function: The filter.
+        grows: Whether it may return far more than it is given.
+    """
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        if grows:
+            # Some are given Jinja's context first, whose extent is 0.
+            args = tuple(list(each) if isinstance(each, Iterator) else each for each in args)
+            _require_small(*args, *kwargs.values())
+        return _allowed(function(*args, **kwargs))
+
+    return checked
+
+
+def _allowed(made: Any) -> Any:
+    """Return a value that a template has made, unless it is too large or the time is over."""
+    if type(made) is str:
+        size = len(made)
+    elif isinstance(made, (Mapping, list, tuple)):
+        # A list of lists of lists may be long beyond measure.
+        size = _extent(made, numbers=False)
+    else:
+        return made
+    if size > _LONG:
+        _look_at_clock()
+    _budget.made += size
+    if size > _budget.size or _budget.made > _MADE_TOGETHER * _budget.size:
+        _refuse_size()
+    return made
+
+
 def _join(pieces: Iterable[str]) -> str:
     """Return `"".join(pieces)` if that is not too long."""
     if isinstance(pieces, tuple):
         # The operands of one `~`.
-        if sum(map(len, pieces)) > MAX_SIZE:
+        if sum(map(len, pieces)) > _budget.size:
             _refuse_size()
-        return "".join(pieces)
+        text: str = _allowed("".join(pieces))
+        return text
     known, size = [], 0
     for piece in pieces:
         size += len(piece)
-        if size > MAX_SIZE:
+        if size > _budget.size:
             _refuse_size()
         known.append(piece)
     return "".join(known)
-
-
-def countable(value: Any) -> Any:
-    """Return a value, unless it is a list of lists of lists without end, which none can print.
-
-    Raises:
-        LimitError: It holds too much, perhaps a few things many times.
-    """
-    if isinstance(value, (Mapping, list, tuple)):
-        _extent(value)
-    return value
-
-
-def _limited(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that refuses what could make it return too much."""
-
-    @functools.wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        # Some are given Jinja's context first, whose extent is 0.
-        known = [list(each) if isinstance(each, Iterator) else each for each in args]
-        _require_small(*known, *kwargs.values())
-        return function(*known, **kwargs)
-
-    return checked
 
 
 def _require_small(*given: Any) -> None:
@@ -194,12 +242,18 @@ def _require_small(*given: Any) -> None:
         if isinstance(each, str) and ("%" in each or "{" in each) and _WIDTH.search(each):
             _refuse_size()
     large, second, *_ = [*sorted(map(_extent, given), reverse=True), 0, 0]
-    if (large + 1) * (second + 1) > MAX_SIZE:
+    # Half of the letters may be replaced by nothing, or by as many again.
+    if (large + 1) * (second + 1) > 50 * _budget.size:
         _refuse_size()
 
 
-def _extent(value: Any) -> int:
-    """Return how much a value adds to a result that holds it, or how often it can repeat one."""
+def _extent(value: Any, *, numbers: bool = True) -> int:
+    """Return how much a value adds to a result that holds it, or how often it can repeat one.
+
+    Args:
+        value: Any value.
+        numbers: Whether a number counts as what it says, such as a width.
+    """
     size, items, waiting = 0, 0, [value]
     while waiting:
         each = waiting.pop()
@@ -207,31 +261,34 @@ def _extent(value: Any) -> int:
         if isinstance(each, str):
             size += len(each)
         elif isinstance(each, int):
-            size += abs(each)
+            size += abs(each) if numbers else 0
         elif isinstance(each, Mapping):
             waiting.extend([*each.keys(), *each.values()])
         elif isinstance(each, (list, tuple)):
             waiting.extend(each)
-        if items + len(waiting) > MAX_ITEMS:
+        if items + len(waiting) > _budget.size:
             _refuse_size()
     return size + items - 1
-
-
-def _number(value: Any) -> int:
-    return abs(value) if isinstance(value, int) else 0
 
 
 def _require_small_number(operator: str, left: Any, right: Any) -> None:
     """Check a product or power."""
     sizes = [len(each) if isinstance(each, Sized) else _number(each) for each in (left, right)]
     if isinstance(left, Sized) or isinstance(right, Sized):
-        if sizes[0] * sizes[1] > MAX_SIZE:
+        if sizes[0] * sizes[1] > _budget.size:
             _refuse_size()
     elif max(sizes) > _MAX_NUMBER or (operator == "**" and sizes[1] > _MAX_EXPONENT):
-        raise LimitError(
-            f"it computes {left!r:.20} {operator} {right!r:.20}, which is far too large"
-        )
+        raise LimitError(f"it computes {left!r:.20} {operator} {right!r:.20}, which is too large")
+
+
+def _number(value: Any) -> int:
+    return abs(value) if isinstance(value, int) else 0
+
+
+def _look_at_clock() -> None:
+    if time.thread_time() > _budget.end:
+        raise LimitError("it takes too long, more than half a second of processor time")
 
 
 def _refuse_size() -> NoReturn:
-    raise LimitError(f"it makes more than {MAX_SIZE:,} characters or {MAX_ITEMS:,} items")
+    raise LimitError(f"it makes more than {_budget.size:,} characters or items")

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal
 
 from magpie_steps.probes import SENTINEL, Messages, Split, TokenFinder, split, user_message
-from magpie_steps.rendering import REFUSALS, ChatRenderer, ChatTemplateError
+from magpie_steps.rendering import ChatRenderer, ChatTemplateError, raise_attack
 
 SystemMode = Literal["separate", "merged", "unsupported", "dropped"]
 HistoryReasoning = Literal["kept", "removed", "unsupported"]
@@ -53,6 +53,7 @@ class Scaffold:
     turn_gap: str
     conversation_end: str
     multi_turn: bool
+    multi_turn_fault: str
     strips_content: bool
     bos_in_template: bool
     dated: bool
@@ -112,6 +113,7 @@ def derive_scaffold(
         turn_gap=turns.gap,
         conversation_end=turns.end,
         multi_turn=turns.works,
+        multi_turn_fault=turns.fault,
         strips_content=_strips_content(renderer, single),
         bos_in_template=has_bos,
         dated=_is_dated(renderer, system.mode),
@@ -156,6 +158,7 @@ class _Turns:
     """What stands between messages in history: after a user text, after an assistant text."""
 
     works: bool
+    fault: str = "The chat template does not print earlier turns."
     bridge: str = ""
     gap: str = ""
     end: str = ""
@@ -193,12 +196,14 @@ def _choose_content_format(renderer: ChatRenderer) -> tuple[ChatRenderer, Split]
     try:
         return renderer, split(renderer, [])
     except ChatTemplateError as error:
-        if error.code == "compile_error" or isinstance(error.__cause__, REFUSALS):
+        raise_attack(error)
+        if error.code == "compile_error":
             raise
         parts = replace(renderer, content_format="parts")
         try:
             return parts, split(parts, [])
-        except ChatTemplateError:
+        except ChatTemplateError as second:
+            raise_attack(second)
             _raise_if_tools_help(renderer)
             raise error from None
 
@@ -207,7 +212,8 @@ def _raise_if_tools_help(renderer: ChatRenderer) -> None:
     with_tools = replace(renderer, kwargs={**renderer.kwargs, "tools": []})
     try:
         split(with_tools, [])
-    except ChatTemplateError:
+    except ChatTemplateError as error:
+        raise_attack(error)
         return
     raise ChatTemplateError(
         "tools_required",
@@ -220,6 +226,7 @@ def _require_affixes_independent_of_content(renderer: ChatRenderer, expected: Sp
         try:
             found = split(renderer, [], probe)
         except ChatTemplateError as error:
+            raise_attack(error)
             raise ChatTemplateError(
                 "content_transformed",
                 f"The chat template rewrites the user's text (probe {probe!r}), so what a model"
@@ -239,8 +246,9 @@ def _probe_history(renderer: ChatRenderer, single: Split) -> _Turns:
         second = split(renderer, _HISTORY)
         third = split(renderer, [*_HISTORY, *_HISTORY])
         final, _, end = renderer.render(_HISTORY).rpartition(_ASSISTANT)
-    except ChatTemplateError:
-        return _Turns(works=False)
+    except ChatTemplateError as error:
+        raise_attack(error)
+        return _Turns(works=False, fault=error.message)
     head, user_found, rest = second.before.partition(_USER)
     bridge, assistant_found, gap = rest.partition(_ASSISTANT)
     if not user_found or not assistant_found:
@@ -364,7 +372,8 @@ def _generation_prompt(single: Split, closed: Split, tokens: TokenFinder) -> str
 def _probe_system(renderer: ChatRenderer) -> _WithSystem:
     try:
         found = split(renderer, [_SYSTEM_MESSAGE])
-    except ChatTemplateError:
+    except ChatTemplateError as error:
+        raise_attack(error)
         return _WithSystem(None)
     before, _, after = found.before.rpartition(_SYSTEM)
     return _WithSystem(found, before, after)
@@ -393,7 +402,8 @@ def _read_system(
 def _system_moves(renderer: ChatRenderer, first_turn: Split) -> bool:
     try:
         later = split(renderer, [_SYSTEM_MESSAGE, *_HISTORY])
-    except ChatTemplateError:
+    except ChatTemplateError as error:
+        raise_attack(error)
         return True
     return not later.before.startswith(first_turn.before)
 
@@ -415,7 +425,8 @@ def _history_reasoning(renderer: ChatRenderer) -> HistoryReasoning:
     assistant = {"role": "assistant", "content": _REASONING}
     try:
         found = split(renderer, [user_message(_USER), assistant])
-    except ChatTemplateError:
+    except ChatTemplateError as error:
+        raise_attack(error)
         return "unsupported"
     return "kept" if _THOUGHT in found.before else "removed"
 
@@ -456,6 +467,7 @@ def _hazards(scaffold: Scaffold, turns: _Turns, system: _System, bos_token: str)
 def _empty_user_differs(scaffold: Scaffold) -> bool:
     try:
         text = scaffold.renderer.render([user_message("")], add_generation_prompt=True)
-    except ChatTemplateError:
+    except ChatTemplateError as error:
+        raise_attack(error)
         return True
     return text != scaffold.pre_query + scaffold.post_query

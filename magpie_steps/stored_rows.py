@@ -1,9 +1,10 @@
 """How are a run's rows read again without having them all in memory?"""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
-import datasets
+if TYPE_CHECKING:
+    import datasets  # slow, and not needed to read one that is there
 
 ROWS_AT_ONCE = 1000
 
@@ -17,7 +18,7 @@ class StoredRows(Sequence[Row]):
         dataset: The dataset; `datasets` maps its files into memory.
     """
 
-    def __init__(self, dataset: datasets.Dataset) -> None:
+    def __init__(self, dataset: "datasets.Dataset") -> None:
         self._dataset = dataset
 
     def __len__(self) -> int:

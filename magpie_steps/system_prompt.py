@@ -42,6 +42,8 @@ def take_system(
         raise ChatTemplateError(
             "bad_messages", "Give the system prompt in the messages or as system=, not in both."
         )
+    if not isinstance(rest[0].get("content"), str):
+        raise ChatTemplateError("bad_messages", "The system message has no text; give it one.")
     return rest[1:], str(rest[0]["content"])
 
 

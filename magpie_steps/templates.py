@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, get_args
 
 from magpie_steps.boundary import PromptEncoder, PromptIds, Tokenizer
 from magpie_steps.derivation import Clock, Derivation, Options, choose_template, settable
-from magpie_steps.probes import split
+from magpie_steps.probes import Split, require_user_texts, split
 from magpie_steps.reasoning import Marks, Reasoned, split_reasoning
 from magpie_steps.rendering import REASONING_FIELDS, ChatRenderer, ChatTemplateError
 from magpie_steps.scaffold import Scaffold, SystemMode, drop_preamble, require_user_turn
@@ -43,6 +43,8 @@ __all__ = [
 Message = Mapping[str, Any]
 Form = Literal["rendered", "bare"]
 BosPolicy = Literal["template", "always", "never"]
+
+_SYSTEM_POLICIES = get_args(SystemPolicy)
 
 # Distinct (system prompt, form, policy) combinations whose first-turn prompt is remembered.
 _MAX_REMEMBERED_PROMPTS = 4096
@@ -123,6 +125,7 @@ class PreQueryTemplate:
     hazards: tuple[str, ...]
     _scaffold: Scaffold = field(repr=False)
     _responses: ChatRenderer = field(repr=False)
+    _answered: Split = field(repr=False)
     _bos_token: str = field(repr=False)
     _encoder: PromptEncoder | None = field(repr=False)
     _forbidden: re.Pattern[str] = field(repr=False)
@@ -144,6 +147,7 @@ class PreQueryTemplate:
         generation_config: Any = None,
         system_policy: SystemPolicy = "error",
         add_bos: BosPolicy = "template",
+        strict: bool = True,
     ) -> Self:
         """Derive from a transformers tokenizer.
 
@@ -154,12 +158,15 @@ class PreQueryTemplate:
             chat_template_kwargs: Variables for the template, e.g. `{"enable_thinking": False}`.
             response_kwargs: Variables for responses' prompts alone, over `chat_template_kwargs`.
                 Where both are the same, a response's prompt goes on from the instruction's.
-            clock: Tells the date to templates that print it; the machine's clock when `None`.
+            clock: Tells the date to templates that print it, or is it; the machine's clock when
+                `None`.
             generation_config: The model's generation config or its dict: its end-of-sequence ids
                 become stops.
             system_policy: What becomes of system prompts; see `pre_query_text`.
             add_bos: Whether prompts begin with the BOS token. What a template writes is what its
                 model was trained on; some leave BOS to the tokenizer, and then none is written.
+            strict: Refuse a template that writes nothing before or after the user's text, which
+                cannot prompt a model; else it is described with that hazard.
 
         Raises:
             ChatTemplateError: Without a template, or when it cannot serve; see the code.
@@ -174,7 +181,8 @@ class PreQueryTemplate:
             vocabulary=vocabulary,
         )
         scaffold = derivation.scaffold
-        require_user_turn(scaffold)
+        if strict:
+            require_user_turn(scaffold)
         return cls._build(
             derivation,
             eos_ids=eos_ids_of(tokenizer, generation_config),
@@ -187,7 +195,7 @@ class PreQueryTemplate:
     def from_template(
         cls,
         template: str,
-        special_tokens: Mapping[str, str | None],
+        special_tokens: Mapping[str, Any],
         *,
         chat_template_kwargs: Options | None = None,
         response_kwargs: Options | None = None,
@@ -223,7 +231,7 @@ class PreQueryTemplate:
         return cls._build(
             derivation,
             eos_ids=set(),
-            special={token for token in special_tokens.values() if token},
+            special={token for token in special_tokens.values() if isinstance(token, str)},
             encoder=None,
             policies=(system_policy, add_bos),
         )
@@ -240,7 +248,7 @@ class PreQueryTemplate:
     ) -> Self:
         scaffold, vocabulary = derivation.scaffold, derivation.vocabulary
         system_policy, add_bos = policies
-        _require_choice("system_policy", system_policy, get_args(SystemPolicy))
+        _require_choice("system_policy", system_policy, _SYSTEM_POLICIES)
         _require_choice("add_bos", add_bos, get_args(BosPolicy))
         if add_bos == "always" and not derivation.bos_token:
             raise ChatTemplateError(
@@ -282,6 +290,7 @@ class PreQueryTemplate:
             hazards=derivation.hazards,
             _scaffold=scaffold,
             _responses=derivation.responses,
+            _answered=derivation.answered,
             _bos_token=derivation.bos_token,
             _encoder=encoder,
             _endings=tuple({user.first.text, *user.strings, *controls} - {""}),
@@ -315,6 +324,8 @@ class PreQueryTemplate:
                 `multi_turn_unsupported`, `control_token_in_content`, `bad_messages`, or what the
                 template raises.
         """
+        _require_choice("form", form, get_args(Form))
+        _require_choice("system_policy", system_policy or self.system_policy, _SYSTEM_POLICIES)
         messages, system = take_system(history, system)
         if messages and messages[-1].get("role") != "assistant":
             raise ChatTemplateError(
@@ -325,13 +336,15 @@ class PreQueryTemplate:
         if messages and not self._scaffold.multi_turn:
             raise ChatTemplateError(
                 "multi_turn_unsupported",
-                "The chat template does not print earlier turns; generate one turn (n_turns=1).",
+                f"{self._scaffold.multi_turn_fault} Earlier turns cannot be rendered; generate one"
+                " turn (n_turns=1).",
             )
         self._require_no_control_tokens(messages, system)
         policy = system_policy or self.system_policy
         messages, prefix = place_system(messages, system, self.system_mode, policy)
         text = split(self._scaffold.renderer, messages, prefix=prefix).before
         require_printed(text, messages)
+        require_user_texts(text, messages)
         return self._with_bos(drop_preamble(self._scaffold, text) if form == "bare" else text)
 
     def pre_query_ids(
@@ -373,6 +386,7 @@ class PreQueryTemplate:
             ChatTemplateError: `bad_messages`, `system_dropped`, `system_unsupported`,
                 `control_token_in_content`, or what the template raises.
         """
+        _require_choice("system_policy", system_policy or self.system_policy, _SYSTEM_POLICIES)
         rest, system = take_system(messages, None)
         if not rest or rest[-1].get("role") != "user":
             raise ChatTemplateError(
@@ -387,6 +401,7 @@ class PreQueryTemplate:
         rest, _ = place_system(rest, system, self.system_mode, policy)
         text = self._responses.render(rest, add_generation_prompt=True)
         require_printed(text, rest)
+        require_user_texts(text, rest, self._answered)
         return self._with_bos(text)
 
     def response_prompt_ids(

@@ -7,6 +7,10 @@ import pytest
 from magpie_steps.rendering import ChatRenderer, ChatTemplateError
 from magpie_steps.templates import PreQueryTemplate
 
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
@@ -48,6 +52,15 @@ HUGE = {
     "filled batches": grown("([ns.s] | batch(2, ns.s) | list)"),
     "equal without end": "{% set ns = namespace(s=['x'], t=['x']) %}{% for i in range(60) %}"
     "{% set ns.s = [ns.s, ns.s] %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ ns.s == ns.t }}",
+    "wide JSON": "{{ [1] | tojson(indent=100000000) }}",
+    "one text many times": "{{ ['a' * 900000] * 100 }}",
+    "one text many times, as JSON": "{{ (['a' * 900000] * 100) | tojson }}",
+    "keys with one value": "{{ dict.fromkeys(range(3000), range(30000) | list) | string }}",
+    "sorted letters": "{{ ('ab' * 20000000) | sort }}",
+    "long text": "{{ ('ab' * 20000000) | title }}",
+    "dates": "{{ strftime_now('%Y' * 10000000) }}",
+    "made again and again": "{% set x %}{% for i in range(99999) %}{{ 'a' * 40000 }}{% endfor %}"
+    "{% endset %}{{ x | length }}",
     "output": "{% for i in range(99999) %}{{ 'x' * 10000 }}{% endfor %}",
     "replace": "{{ ('x' * 10**7).replace('x', 'y' * 10**6) }}",
     "replace filter": "{{ ('x' * 10**7) | replace('x', 'y' * 10**6) }}",
@@ -90,10 +103,38 @@ def test_what_reaches_out_of_the_template_is_refused(source: str) -> None:
         PreQueryTemplate.from_template(source + "{{ messages[0].content }}", {})
 
 
+@pytest.mark.parametrize(
+    "condition",
+    ["messages | length > 2", "messages[0].role == 'system'", "'\\n' in messages[0].content"],
+)
+@pytest.mark.parametrize("attack", [FORBIDDEN["class"], HUGE["text times"], ENDLESS["loops"]])
+def test_what_is_refused_in_any_probe_refuses_the_template(condition: str, attack: str) -> None:
+    """A template that reached out for later turns alone was said to have no later turns."""
+    source = "{% if " + condition + " %}" + attack + "{% endif %}" + CHATML
+    with pytest.raises(ChatTemplateError, match="is refused") as caught:
+        PreQueryTemplate.from_template(source, {})
+    assert caught.value.code == "render_error"
+
+
+def test_all_probes_together_have_one_budget() -> None:
+    """Each rendering kept to its own, and thirty of them took seconds."""
+    busy = "{% for i in range(1500) %}{% for j in range(1500) %}{% endfor %}{% endfor %}"
+    start = time.process_time()
+    with pytest.raises(ChatTemplateError, match="takes too long"):
+        PreQueryTemplate.from_template(busy + CHATML, {})
+    assert time.process_time() - start < 2
+
+
+def test_a_template_of_megabytes_is_refused() -> None:
+    with pytest.raises(ChatTemplateError, match=r"has 3,000,\d+ characters") as caught:
+        PreQueryTemplate.from_template("x" * 3_000_000 + CHATML, {})
+    assert caught.value.code == "compile_error"
+
+
 def test_an_endless_template_is_given_up_at_once() -> None:
     """Each other way of rendering it was tried as well, each up to its limit."""
     start = time.process_time()
-    with pytest.raises(ChatTemplateError, match="still runs after"):
+    with pytest.raises(ChatTemplateError, match="takes too long"):
         PreQueryTemplate.from_template(ENDLESS["loops"], {})
     assert time.process_time() - start < 1.5
 

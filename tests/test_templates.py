@@ -640,6 +640,61 @@ def test_an_answer_stops_where_history_closes_its_turn_otherwise_opened() -> Non
     assert "<|im_end|>" in template.assistant_stop_strings
 
 
+def test_a_text_that_the_template_takes_for_a_command_is_refused() -> None:
+    """Nemotron Nano v2 cuts `/think` out of any text, so that the model read another question."""
+    obeys = CHATML.replace("m.content", "m.content.replace('/think', '')")
+    template = from_text(obeys)
+    asked = {"role": "user", "content": "Use the path /think/tank please."}
+    answered = [asked, HISTORY[1]]
+    for call in (
+        lambda: template.response_prompt_text([asked]),
+        lambda: template.pre_query_text(answered),
+        lambda: template.response_prompt_text([*answered, QUESTION]),
+    ):
+        with pytest.raises(ChatTemplateError, match="/think/tank") as caught:
+            call()
+        assert caught.value.code == "content_transformed"
+    drops = "{% if '<<SYS>>' not in messages[0].content %}Be brief.\n{% endif %}" + CHATML
+    with pytest.raises(ChatTemplateError) as caught:
+        from_text(drops).response_prompt_text([{"role": "user", "content": "What is <<SYS>>?"}])
+    assert caught.value.code == "content_transformed"
+
+
+def test_the_clock_may_be_a_fixed_time() -> None:
+    dated = "{{ strftime_now('%Y') + '\n' }}" + CHATML
+    assert from_text(dated, clock=datetime(2001, 1, 1)).pre_query.startswith("2001\n")
+
+
+def test_a_template_without_earlier_turns_says_what_it_said() -> None:
+    source = (
+        "{% if messages | length > 2 %}{{ raise_exception('one question only') }}{% endif %}"
+        + CHATML
+    )
+    with pytest.raises(ChatTemplateError, match="one question only") as caught:
+        from_text(source).pre_query_text(HISTORY)
+    assert caught.value.code == "multi_turn_unsupported"
+
+
+def test_special_tokens_may_be_lists_as_tokenizers_give_them() -> None:
+    tokens = {**TOKENS, "additional_special_tokens": ["<a>", "<b>"]}
+    source = "{{ additional_special_tokens[1] }}" + CHATML
+    assert PreQueryTemplate.from_template(source, tokens).pre_query.startswith("<b>")
+
+
+def test_words_that_mean_nothing_are_refused() -> None:
+    template = from_text(CHATML)
+    with pytest.raises(ValueError, match="form is 'foo'"):
+        template.pre_query_text(form="foo")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="system_policy is 'foo'"):
+        template.pre_query_text(system="x", system_policy="foo")  # type: ignore[arg-type]
+    with pytest.raises(ChatTemplateError) as caught:
+        template.pre_query_text([{"role": "system"}, *HISTORY])
+    assert caught.value.code == "bad_messages"
+    with pytest.raises(ChatTemplateError) as caught:
+        PreQueryTemplate.from_template(None, {})  # type: ignore[arg-type]
+    assert caught.value.code == "no_chat_template"
+
+
 def test_stops_have_the_ids_of_tokens() -> None:
     template = PreQueryTemplate.from_tokenizer(qwen_style())
     stop = qwen_style().convert_tokens_to_ids("<|im_end|>")
@@ -751,6 +806,8 @@ def test_a_template_without_a_user_turn_is_described_but_prompts_nothing(
     with pytest.raises(ChatTemplateError) as caught:
         PreQueryTemplate.from_tokenizer(gpt2_style(), chat_template=source)
     assert caught.value.code == code
+    described = PreQueryTemplate.from_tokenizer(gpt2_style(), chat_template=source, strict=False)
+    assert code in described.hazards
 
 
 def test_calls_that_make_no_sense_are_refused() -> None:

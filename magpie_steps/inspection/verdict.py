@@ -8,7 +8,7 @@ from typing import Any
 
 from magpie_steps.inspection.advice import HAZARDS
 from magpie_steps.inspection.findings import Derive, Findings, examine
-from magpie_steps.rendering import REFUSALS
+from magpie_steps.rendering import is_attack
 from magpie_steps.templates import ChatTemplateError
 
 _MAY_HELP: tuple[Mapping[str, Any], ...] = (
@@ -89,8 +89,7 @@ def judge(derive: Derive, kwargs: Mapping[str, Any]) -> Judgement:
 
 
 def _asks_for_more(error: ChatTemplateError) -> bool:
-    is_hostile = isinstance(error.__cause__, REFUSALS)
-    return error.code in _ASKS_FOR_MORE and not is_hostile
+    return error.code in _ASKS_FOR_MORE and not is_attack(error)
 
 
 def option_flag(kwargs: Mapping[str, Any]) -> str:

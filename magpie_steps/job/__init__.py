@@ -8,6 +8,7 @@ the output folder, the summary and the exit code.
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import magpie_steps
 from magpie_steps.card.record import RunRecord
 from magpie_steps.effort import Effort, effort_of
+from magpie_steps.engines.journal import JournalError
 from magpie_steps.job.flags import run_asked_for
 from magpie_steps.job.reproduction import pipeline_yaml
 from magpie_steps.job.run import Run, shown_model
@@ -26,6 +28,8 @@ from magpie_steps.resume import claim
 from magpie_steps.stored_rows import StoredRows
 from magpie_steps.summary import Summary, counted, problem_of, summarise, table, timed
 from magpie_steps.supervision.errors import PipelineRunError
+from magpie_steps.supervision.folder_lock import locked
+from magpie_steps.supervision.stop_signs import Terminated, termination_noticed
 
 if TYPE_CHECKING:
     from distilabel.pipeline import Pipeline
@@ -76,29 +80,52 @@ class Job:
         return {**own, **divided}
 
     def main(self, description: str | None, arguments: Sequence[str] | None = None) -> int:
-        """Run the job; return the exit code: 0, 1 if rows are missing, 2 if it cannot start."""
+        """Run the job.
+
+        Returns:
+            The exit code: 0, 1 if rows are missing, 2 if it cannot start, 130 and 143 if it was
+            interrupted or terminated.
+        """
+        try:
+            with termination_noticed():
+                return self._main(description, arguments)
+        except KeyboardInterrupt:
+            return self._fail("interrupted; the same command goes on from here", code=130)
+        except Terminated:
+            return self._fail("terminated; the same command goes on from here", code=143)
+
+    def _main(self, description: str | None, arguments: Sequence[str] | None) -> int:
         try:
             run = run_asked_for(self, (description or "").partition("\n")[0], arguments)
         except (OSError, ValueError) as error:
             return self._fail(error, code=2)
+        with ExitStack() as stack:
+            try:
+                check_folder(run.output_dir)
+                # Until the output folder is written, which a second run would write at once.
+                stack.enter_context(locked(run.work_dir))
+                claim(run.work_dir, self.settings_of(run), run.output_dir)
+            except OSError as error:
+                reason = f"cannot write {run.output_dir}: {error.strerror or error}"
+                return self._fail(reason, code=2)
+            except (PipelineRunError, ValueError) as error:
+                return self._fail(error, code=2)
+            try:
+                return self._run(run)
+            except (PipelineRunError, JournalError) as error:
+                return self._fail(error, code=1)
+            except OSError as error:
+                reason = f"{error}; make room or mend that: the same command goes on from here"
+                return self._fail(reason, code=1)
+
+    def _run(self, run: Run) -> int:
+        """Make the rows and the output folder; return the exit code."""
         journal = run.work_dir / "journal.sqlite"
-        try:
-            check_folder(run.output_dir)
-            claim(run.work_dir, self.settings_of(run))
-        except OSError as error:
-            return self._fail(f"cannot write {run.output_dir}: {error.strerror or error}", code=2)
-        except ValueError as error:
-            return self._fail(error, code=2)
         before = generated_so_far(journal)
         # First of all this, as it imports distilabel without its warnings.
         run_pipeline = magpie_steps.run_pipeline
         pipeline = self.build(run)
-        try:
-            result = run_pipeline(pipeline, work_dir=run.work_dir, expected_rows=run.num_rows)
-        except PipelineRunError as error:
-            return self._fail(error, code=1)
-        except KeyboardInterrupt:
-            return self._fail("interrupted; the same command goes on from here", code=130)
+        result = run_pipeline(pipeline, work_dir=run.work_dir, expected_rows=run.num_rows)
         work = generated_so_far(journal).since(before)
         summary = self._write(run, pipeline, result, work)
         if problem := problem_of(summary):
