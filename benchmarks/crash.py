@@ -1,13 +1,15 @@
 """Does the main job lose or change a row, whatever kills it?
 
 The job runs undisturbed once. Then, again and again from an empty folder: it is started, one of the
-faults in `faults.py` happens to it at a random moment of a random stage, every third time another
-two to the runs that follow, and the same command runs to its end. Every parquet file has to hold
-the very bytes of the undisturbed run, no process may be left and no file that the undisturbed run
-does not have, and no run may hang or end with a traceback.
+faults in `faults.py` happens to it at a random moment of a stage, every third time another two to
+the runs that follow, and the same command runs to its end. The first faults are every one at every
+stage where it can happen, in the seed's order. Every parquet file has to hold the very bytes of the
+undisturbed run, no process may be left and no file that the undisturbed run does not have. No run
+may hang; from the moment that it has its folder, it has to end with the fault's exit code and a
+last line that says how to go on, without a traceback.
 
-    python benchmarks/crash.py --runs 50 --seed 1      # about half an hour on two cores
-    python benchmarks/crash.py --seed 1 --only 17      # one of them again
+    python benchmarks/crash.py --runs 50 --seed 1         # about an hour on two cores
+    python benchmarks/crash.py --seed 1 --only 17 23      # two of them again
 """
 
 import argparse
@@ -26,15 +28,35 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from faults import FAULTS, FILLER, StartedJob, small_disk
+from faults import FAULTS, FILLER, Ended, StartedJob, small_disk, wrong_end
 from figures import report, say
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = ROOT / "pipelines" / "magpie_pro.py"
 STAGES = ("start", "load", "generate", "judge", "write")
-"""What a run is at: imports, models, texts, judgements, the output folder."""
+"""What a run is at: imports until it has its folder, then steps and models; texts; judgements, once
+the first step has ended; the output folder, once all steps have."""
+
+NEVER = {
+    "step_killed": ("start", "write"),
+    "engine_killed": ("start", "judge", "write"),
+}
+"""The stages at which a fault cannot happen, as the process is not there."""
+
+PLAN = [(fault, stage) for fault in FAULTS for stage in STAGES if stage not in NEVER.get(fault, ())]
+"""Every fault at every stage where it can happen."""
+
+EXIT = "exit"
+"""All is written, and Python ends."""
 
 ENDED = "ended"
+
+ORDER = (*STAGES, EXIT, ENDED)
+
+PART_OF_STAGE = 0.8
+"""Moments are in this part of a stage: a disturbed run may be faster than the undisturbed one."""
+LAST_FILE = "README.md"
+"""What a run writes last into its output folder."""
+
 LOOK_SECONDS = 0.05
 
 
@@ -84,7 +106,7 @@ def main() -> int:
     args = parse_args()
     # A shell's background jobs ignore Ctrl-C, and so would the jobs that this one starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    numbers = range(args.runs) if args.only is None else [args.only]
+    numbers = args.only or range(args.runs)
     with tempfile.TemporaryDirectory() as scratch:
         calm = run_calmly(args, Path(scratch) / "calm")
         say(f"undisturbed: {calm.seconds:.1f} s, {calm.completions} completions")
@@ -100,6 +122,7 @@ def main() -> int:
         "runs": len(stories),
         "failed": [asdict(story) for story in failed],
         "faults": counted(stories),
+        "never_happened": never_happened(stories),
         "kept_twice": sum(story.kept_twice for story in stories),
     }
     report(lines_of(figures), vars(args), figures)
@@ -110,7 +133,7 @@ def run_calmly(args: argparse.Namespace, folder: Path) -> Calm:
     """Run the job undisturbed."""
     folder.mkdir()
     job = start_job(args, folder, disk=False)
-    stages = dict.fromkeys(STAGES, 0.0)
+    stages = dict.fromkeys(ORDER, 0.0)
     last = time.monotonic()
     while (stage := stage_of(job)) != ENDED:
         time.sleep(LOOK_SECONDS)
@@ -128,13 +151,13 @@ def disturbed(args: argparse.Namespace, number: int, scratch: Path, calm: Calm) 
     story, folder = Story(number), scratch / f"job-{number}"
     with small_disk(folder) as disk:
         chance = Random(f"{args.seed}:{number}")
-        for fault in faults_of(number, chance):
+        for fault, stage in faults_of(args.seed, number):
             job = start_job(args, folder, disk)
-            await_moment(job, calm, chance, first=not story.faults)
+            await_moment(job, calm, chance, stage)
             story.faults.append(fault)
             story.stages.append(stage_of(job))
             FAULTS[fault](job, chance)
-            story.problems.extend(problems_at(fault, story.stages[-1], job))
+            story.problems.extend(problems_at(fault, story.stages[-1], job, calm))
             (folder / FILLER).unlink(missing_ok=True)
         story.problems.extend(problems_after(args, folder, disk, calm))
         story.kept_twice = completions_in(folder) - calm.completions
@@ -144,47 +167,62 @@ def disturbed(args: argparse.Namespace, number: int, scratch: Path, calm: Calm) 
     return story
 
 
-def faults_of(number: int, chance: Random) -> Iterator[str]:
-    """Yield the names of what is to happen to a job's runs."""
-    names = list(FAULTS)
-    yield names[number % len(names)]
-    if number % 3 == 2:
-        yield from chance.sample(names, 2)
-
-
-def await_moment(job: StartedJob, calm: Calm, chance: Random, *, first: bool) -> None:
-    """Wait for a random moment: of a random stage in the first run, of a later one as a whole.
+def faults_of(seed: int, number: int) -> Iterator[tuple[str, str]]:
+    """Yield what is to happen to a job's runs, each with the stage, "" for any.
 
     A later run passes through what is there already, so its stages are not to be told apart.
     """
-    if not first:
+    plans, place = divmod(number, len(PLAN))
+    yield Random(f"{seed}:plan {plans}").sample(PLAN, len(PLAN))[place]
+    if number % 3 == 2:
+        yield from ((fault, "") for fault in Random(f"{seed}:{number}").sample([*FAULTS], 2))
+
+
+def await_moment(job: StartedJob, calm: Calm, chance: Random, stage: str) -> None:
+    """Wait for a random moment of a stage, or of the whole run without one."""
+    if not stage:
         pause(job, chance.uniform(0.0, calm.seconds))
         return
-    stage = chance.randrange(len(STAGES))
-    while job.running and STAGES.index(stage_of(job)) < stage:
+    while ORDER.index(stage_of(job)) < ORDER.index(stage):
         time.sleep(LOOK_SECONDS)
-    pause(job, chance.uniform(0.0, calm.stages.get(STAGES[stage], 0.0)))
+    pause(job, chance.uniform(0.0, PART_OF_STAGE * calm.stages[stage]))
 
 
 def pause(job: StartedJob, seconds: float) -> None:
     """Wait, but not for longer than the job runs."""
     end = time.monotonic() + seconds
-    while job.running and (left := end - time.monotonic()) > 0:
+    while stage_of(job) != ENDED and (left := end - time.monotonic()) > 0:
         time.sleep(min(left, LOOK_SECONDS))
 
 
-def problems_at(fault: str, stage: str, job: StartedJob) -> list[str]:
+def problems_at(fault: str, stage: str, job: StartedJob, calm: Calm) -> list[str]:
     """Wait until a job has ended of a fault; return what is wrong with how it did."""
     try:
         ended = job.wait()
     except TimeoutError as error:
         return [f"{fault}: {error}"]
-    # A Ctrl-C before the script's first line is Python's own matter.
-    if "Traceback" in ended.said and stage != "start":
-        return [f"{fault}: {ended.said[-2000:]}"]
-    if ended.code == 0 and "error:" in ended.said:
-        return [f"{fault}: exit code 0 with an error"]
-    return []
+    wrong = wrong_at(fault, stage, ended, all_rows=parquet_in(job.folder) == calm.parquet)
+    return [f"{fault} at {stage}: {wrong}; it said {ended.said[-2000:]}"] if wrong else []
+
+
+def wrong_at(fault: str, stage: str, ended: Ended, *, all_rows: bool) -> str:
+    """Return what is wrong with how a fault has ended a job that was at a stage, "" for nothing."""
+    # Before the script's first line and after its last one, a signal is Python's own matter.
+    if stage == "start":
+        return ""
+    if stage == EXIT:
+        return "" if all_rows else "not all rows are there"
+    if "Traceback" in ended.said:
+        return "a traceback"
+    if ended.code == 0 and may_be_through(fault, stage):
+        through = all_rows and "error:" not in ended.said
+        return "" if through else "exit code 0 without all rows"
+    return wrong_end(fault, ended)
+
+
+def may_be_through(fault: str, stage: str) -> bool:
+    """Whether the job may have done all before it noticed, or the step its part."""
+    return stage in ("write", ENDED) or fault in NEVER
 
 
 def problems_after(args: argparse.Namespace, folder: Path, disk: bool, calm: Calm) -> list[str]:
@@ -219,7 +257,8 @@ def start_job(args: argparse.Namespace, folder: Path, disk: bool) -> StartedJob:
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, str(SCRIPT), *flags, *engine]
+    script = ROOT / "pipelines" / f"{args.job}.py"
+    command = [sys.executable, str(script), *flags, *engine]
     return StartedJob(command, folder, environment, disk)
 
 
@@ -227,12 +266,14 @@ def stage_of(job: StartedJob) -> str:
     """Return what a job's run is at, as far as its folder tells."""
     if not job.running:
         return ENDED
-    if not job.steps():
-        return "write" if job.has_made(job.folder / "out.work" / "rows") else "start"
-    done = completions_in(job.folder)
-    if not done:
+    steps = len(job.steps())
+    if not steps and job.most_steps:
+        return EXIT if job.has_made(job.folder / "out" / LAST_FILE) else "write"
+    if not steps and not job.has_made(job.folder / "out.work" / "lock"):
+        return "start"
+    if not steps or not completions_in(job.folder):
         return "load"
-    return "judge" if (job.folder / "out.work" / "embeddings" / "keys.bin").exists() else "generate"
+    return "judge" if steps < job.most_steps else "generate"
 
 
 def completions_in(folder: Path) -> int:
@@ -271,10 +312,16 @@ def counted(stories: list[Story]) -> dict[str, dict[str, int]]:
         for fault, stage in zip(story.faults, story.stages, strict=True):
             counts[fault][stage] += 1
     return {
-        fault: {stage: found[stage] for stage in (*STAGES, ENDED) if found[stage]}
+        fault: {stage: found[stage] for stage in ORDER if found[stage]}
         for fault, found in counts.items()
         if found
     }
+
+
+def never_happened(stories: list[Story]) -> list[str]:
+    """Return which faults of the plan happened to no job, or at another stage only."""
+    happened = {pair for s in stories for pair in zip(s.faults, s.stages, strict=True)}
+    return [f"{fault} at {stage}" for fault, stage in PLAN if (fault, stage) not in happened]
 
 
 def lines_of(figures: dict[str, Any]) -> list[tuple[str, str]]:
@@ -287,7 +334,8 @@ def lines_of(figures: dict[str, Any]) -> list[tuple[str, str]]:
             for fault, found in figures["faults"].items()
         ),
         ("completions kept twice", f"{figures['kept_twice']:,}"),
-        ("jobs with other rows or files, a traceback or a hang", str(len(figures["failed"]))),
+        ("faults of the plan that did not happen", str(len(figures["never_happened"]))),
+        ("jobs with other rows or files, a wrong end or a hang", str(len(figures["failed"]))),
     ]
 
 
@@ -296,7 +344,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="decides faults and moments")
-    parser.add_argument("--only", type=int, help="only the job with this number")
+    parser.add_argument("--only", type=int, nargs="+", help="only the jobs with these numbers")
+    parser.add_argument("--job", default="magpie_pro", help="one of the scripts in pipelines/")
     parser.add_argument("--num-rows", type=int, default=40)
     parser.add_argument("--at-once", type=int, default=1, help="jobs at the same time")
     parser.add_argument("--dry-run", action="store_true", help="scripted rows instead of a model's")

@@ -5,6 +5,7 @@ job has a folder of its own, if possible on a disk of its own that can be filled
 """
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -38,12 +39,16 @@ class StartedJob:
         folder: The working folder, on the disk that can be filled.
         environment: The environment.
         disk: Whether the folder has a disk of its own.
+
+    Attributes:
+        most_steps: Steps' processes at once, as far as anybody has looked.
     """
 
     def __init__(
         self, command: Sequence[str], folder: Path, environment: Mapping[str, str], disk: bool
     ) -> None:
         self.folder, self.disk = folder, disk
+        self.most_steps = 0
         self._started = time.time()
         # A file: a pipe would only end with the last process that has it open.
         self._said = TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
@@ -98,9 +103,11 @@ class StartedJob:
 
     def steps(self) -> list[int]:
         """Return the ids of the steps' processes, in the order of the steps."""
+        found: list[int] = []
         with suppress(psutil.NoSuchProcess):
-            return sorted(child.pid for child in psutil.Process(self.pid).children())
-        return []
+            found = sorted(child.pid for child in psutil.Process(self.pid).children())
+        self.most_steps = max(self.most_steps, len(found))
+        return found
 
     def kill_all(self) -> None:
         """Kill every process at once."""
@@ -185,6 +192,37 @@ FAULTS: Mapping[str, Callable[[StartedJob, Random], None]] = {
     )
 }
 """Every fault, by name."""
+
+CODES: Mapping[str, frozenset[int]] = {
+    "all_killed": frozenset({-signal.SIGKILL}),
+    "main_killed": frozenset({-signal.SIGKILL}),
+    "step_killed": frozenset({1}),
+    "engine_killed": frozenset({1}),
+    "terminated": frozenset({143}),
+    "all_terminated": frozenset({143}),
+    "interrupted": frozenset({130}),
+    "interrupted_twice": frozenset({130, -signal.SIGINT}),
+    "disk_full": frozenset({1, 2}),
+}
+"""The exit codes of a job that a fault has ended; 2 says that it had not begun.
+
+A second Ctrl-C may come when the job has said its last line: Python then ends by the signal, which
+a shell shows as 130, too.
+"""
+
+GOES_ON = re.compile(r"\bgo(es)? on\b")
+"""What the last line of a job that had begun says, unless it was killed."""
+
+
+def wrong_end(fault: str, ended: Ended) -> str:
+    """Return what is wrong with how a fault has ended a job, "" for nothing."""
+    if ended.code not in CODES[fault]:
+        return f"exit code {ended.code} instead of {' or '.join(map(str, sorted(CODES[fault])))}"
+    last = (ended.said.strip().splitlines() or [""])[-1]
+    if ended.code in (1, 130, 143, -signal.SIGINT) and not GOES_ON.search(last):
+        return "the last line does not say how to go on"
+    return "" if ended.code < 0 or "error:" in last else "the last line is no error"
+
 
 FILLER = ".filler"
 

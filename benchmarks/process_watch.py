@@ -36,13 +36,18 @@ class ProcessWatch:
 
     Attributes:
         seen: What each process held, by its id, in the order of their starts.
-        zombies: Children that had ended and were not waited for from one look to the next.
+        zombies: Children that had ended and were not waited for, by their ids.
+
+    Args:
+        every_seconds: The time between two looks.
+        zombie_seconds: How long a child may have ended until somebody waits for it; it is none if
+            only one look sees it.
     """
 
-    def __init__(self, every_seconds: float = 0.5) -> None:
+    def __init__(self, every_seconds: float = 0.5, zombie_seconds: float = 5.0) -> None:
         self.seen: dict[int, list[Holding]] = {}
         self.zombies = set[int]()
-        self._every_seconds = every_seconds
+        self._every_seconds, self._zombie_seconds = every_seconds, zombie_seconds
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -60,14 +65,15 @@ class ProcessWatch:
         self._thread.join()
 
     def _watch(self) -> None:
-        before = set[int]()
+        since: dict[int, float] = {}
         while not self._ended.wait(self._every_seconds):
             here = psutil.Process()
             children = sorted(here.children(recursive=True), key=lambda child: child.pid)
-            ended = {child.pid for child in children if is_zombie(child)}
-            self.zombies |= before & ended
-            before = ended
-            for process in (here, *(child for child in children if child.pid not in ended)):
+            now = time.monotonic()
+            since = {c.pid: since.get(c.pid, now) for c in children if is_zombie(c)}
+            late = (pid for pid, seen in since.items() if now - seen >= self._zombie_seconds)
+            self.zombies.update(late)
+            for process in (here, *(child for child in children if child.pid not in since)):
                 with suppress(psutil.NoSuchProcess):
                     self.seen.setdefault(process.pid, []).append(_look(process))
 

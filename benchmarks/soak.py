@@ -4,15 +4,17 @@ The main job's whole pipeline writes scripted rows. One user turn in a hundred i
 the ways that the sanitiser knows, so is one response in a hundred, and one completion in a hundred
 raises. Every row has to be there once, in order, as the first step alone writes it without a
 pipeline, kept or dropped for a reason; the rows that the engine failed on are as many as its
-failures. No process may gain files or threads while it works, nor stay behind.
+failures. No process may gain files or threads while it works, nor may one, a file or a thread be
+left after it.
 
     python benchmarks/soak.py                    # 100,000 rows, about ten minutes
     python benchmarks/soak.py --rows 2000
 
-Memory is looked at twice a second; of a process that works on rows one by one, it is flat when the
-last third of its time takes what the middle third does. Steps that compare all rows with each other
-hold them, and so does the main process until they get them. The embedding model and the reward
-model are smaller stand-ins, as even the embedded ones would take an hour.
+Memory is looked at twice a second; a process that works on rows one by one may take at most a
+twentieth more in the last third of its time than in the middle third, if the run is long enough for
+its start not to count. Steps that compare all rows with each other hold them, and so does the main
+process until they get them; libraries start their threads when the comparing begins. The embedding
+model and the reward model are smaller stand-ins, as even the embedded ones would take an hour.
 
 The last line is one JSON object.
 """
@@ -28,7 +30,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -64,6 +66,18 @@ SMALLEST = {
 }
 """The stand-in for the reward model."""
 
+MOST_GROWTH = 1.05
+"""Memory in the last third to the middle one, of a process that works on rows one by one."""
+
+MOST_MORE = 2
+"""Files, or threads, in the last third beyond those of the middle one: a moment's own."""
+
+ROWS_OF_LONG_RUN = 50_000
+"""In a shorter run the middle third is the start: models are loaded, libraries used first."""
+
+MOST_MORE_AT_FIRST = 10
+"""Files, or threads, of a shorter run: those, but not one for each of its batches."""
+
 SAME = ("uuid", "row", "instruction", "response", "messages", "instruction_rejections")
 """Columns that no later step touches."""
 
@@ -89,13 +103,19 @@ def soak(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     with ProcessWatch() as watch:
         found = run_once(args.rows, args.fault_share, scratch / "out", *models)
     counts = found.summary.as_dict()
+    processes, left = by_process(found, watch), left_behind(before, threads, watch)
+    all_rows = {"main", *(name for name in found.pipeline.dag if compares_all(found, name))}
     return {
-        "problems": problems_of(found, counts),
+        "problems": [
+            *problems_of_rows(found, counts),
+            *problems_of_processes(processes, all_rows, long=args.rows >= ROWS_OF_LONG_RUN),
+            *(f"{n} {name} are left" for name, n in left.items() if n),
+        ],
         "counts": {name: counts[name] for name in ("generated", "kept", "dropped", "rejected")},
         "engine": {"generated": found.work.completions, "failed": failures(found.work)},
         "seconds": {name: round(value, 1) for name, value in found.seconds.items()},
-        "processes": by_process(found, watch),
-        "left": left_behind(before, threads, watch),
+        "processes": processes,
+        "left": left,
     }
 
 
@@ -188,7 +208,7 @@ def write_embedder(folder: Path) -> Path:
     return folder
 
 
-def problems_of(found: Found, counts: Mapping[str, Any]) -> list[str]:
+def problems_of_rows(found: Found, counts: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the rows."""
     generator = found.generator
     different = sum(not same for same in comparisons(found.rows, alone(generator)))
@@ -202,6 +222,34 @@ def problems_of(found: Found, counts: Mapping[str, Any]) -> list[str]:
         f"{failed} rows failed of {failing} failures": failed == failing,
     }
     return [problem for problem, well in checks.items() if not well]
+
+
+def problems_of_processes(
+    processes: Mapping[str, Mapping[str, float]], all_rows: Collection[str], *, long: bool
+) -> list[str]:
+    """Return what the processes gained while they worked.
+
+    Args:
+        processes: What each gained, by step, as `growth` tells it.
+        all_rows: Those that hold all rows: their memory may grow, and their threads with it.
+        long: Whether the run was long enough to judge the others' memory.
+    """
+    more = MOST_MORE if long else MOST_MORE_AT_FIRST
+    most: dict[str, float] = {"files_more": more}
+    of_single_rows = most | {"threads_more": more}
+    if long:
+        of_single_rows["last_third_to_middle"] = MOST_GROWTH
+    return [
+        f"{name}: {what} {held[what]}, at most {limit}"
+        for name, held in processes.items()
+        for what, limit in (most if name in all_rows else of_single_rows).items()
+        if held[what] > limit
+    ]
+
+
+def compares_all(found: Found, name: str) -> bool:
+    """Return whether a step gets all rows at once."""
+    return bool(found.pipeline.dag.get_step(name)["step"].is_global)
 
 
 def alone(generator: Any) -> Iterable[Mapping[str, Any]]:

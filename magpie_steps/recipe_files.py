@@ -44,6 +44,8 @@ def recipe_given(given: str) -> Recipe:
 
 
 def _text(path: Path) -> str:
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe may never end
+        raise ValueError("it is no regular file; give a file with a recipe")
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:

@@ -244,7 +244,7 @@ def _review_section(folder: Path) -> dict[str, str]:
     path = folder / REVIEW
     if not path.is_file():
         return {}
-    return {TITLE: review_section(json.loads(path.read_text(encoding="utf-8")))}
+    return {TITLE: review_section(shards.read_json(path, "take the verdicts again"))}
 
 
 def check_folder(folder: Path, sign: str = "run.json", whose: str = "a run") -> None:
@@ -256,9 +256,11 @@ def check_folder(folder: Path, sign: str = "run.json", whose: str = "a run") -> 
         whose: What wrote it, for the error.
 
     Raises:
-        FileExistsError: If it holds something else.
+        FileExistsError: If it holds something else, or it or a folder around it is a link that
+            leads nowhere.
         PermissionError: If it cannot be written.
     """
+    check_links(folder)
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise FileExistsError(f"{nearest} is a file, not a folder; choose another folder")
@@ -270,6 +272,19 @@ def check_folder(folder: Path, sign: str = "run.json", whose: str = "a run") -> 
             f"{folder} holds {foreign[0]} but no {sign}, so it is not {whose}'s output and nothing"
             " is overwritten; choose another folder"
         )
+
+
+def check_links(folder: Path) -> None:
+    """Check that neither a folder nor one around it is a link to nothing or to itself.
+
+    Raises:
+        FileExistsError: If one is; no folder can be made there.
+    """
+    for path in (folder, *folder.absolute().parents):
+        if path.is_symlink() and not path.exists():
+            raise FileExistsError(
+                f"{path} is a link that leads nowhere; remove it or choose another folder"
+            )
 
 
 def run_json(summary: Summary, record: RunRecord, recipe: Recipe | None = None) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from magpie_steps import __version__
-from magpie_steps.shards import remove_leftovers, write_text
+from magpie_steps.shards import read_json, remove_leftovers, write_text
 
 FILE = "settings.json"
 
@@ -78,7 +78,7 @@ def _settings_of_dataset(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     """Return a file's settings; a file that is none counts as other settings."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "delete it")
     except ValueError:
         return {path.name: "unreadable"}
     return content if isinstance(content, dict) else {path.name: "unreadable"}

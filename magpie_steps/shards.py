@@ -3,6 +3,7 @@
 Every file is written beside its place and renamed into it, so a reader never meets half a file.
 """
 
+import json
 import os
 import re
 import shutil
@@ -207,6 +208,25 @@ def remove_leftovers(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file."""
     _replace(path, lambda target: target.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """Return what a JSON file holds.
+
+    Args:
+        path: The file.
+        remedy: What mends one that is no JSON, for the error.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no JSON, or nested more deeply than Python can follow.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path} is no JSON of ours: nested too deeply; {remedy}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}; {remedy}") from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -268,6 +268,24 @@ def test_mistakes_are_told_in_a_line(arguments, message, capsys):
     assert message in fails(capsys, *arguments)
 
 
+def test_a_recipe_that_is_a_pipe_is_refused_not_waited_for(dataset, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    said = fails(capsys, "filter", str(dataset), "--recipe", str(tmp_path / "pipe.yaml"))
+    assert "pipe.yaml: it is no regular file; give a file with a recipe" in said
+
+
+@pytest.mark.parametrize("command", ["filter", "export", "report"])
+@pytest.mark.parametrize("place", ["loop", "loop/x", "loop/.."])
+def test_an_output_folder_that_is_a_link_in_a_circle_is_told_in_a_line(
+    command, place, dataset, tmp_path, capsys
+):
+    (tmp_path / "loop").symlink_to("loop")
+    needed = {"filter": ("--recipe", "pro"), "export": ("--schema", "magpie-align")}
+    arguments = needed.get(command, ())
+    said = fails(capsys, command, str(dataset), *arguments, "--output-dir", str(tmp_path / place))
+    assert "/loop is a link that leads nowhere; remove it" in said
+
+
 def test_what_is_no_dataset_is_told_in_a_line(tmp_path, capsys):
     assert "no parquet files" in fails(capsys, "filter", tmp_path, "--recipe", "pro")
     path = tmp_path / "a.parquet"

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections import Counter
 from decimal import Decimal
 
@@ -501,3 +502,28 @@ def test_a_recipe_that_reads_nothing_keeps_everything(tmp_path):
     found = decide(paths, Recipe("everything", ()))
     assert found.counts.kept == 7
     assert decisions.origins_for(Recipe("everything", ()), files, nested(1).schema.names) == {}
+
+
+WRONG_TEXTS = {
+    "list": pa.array([["a"], ["b"]]),
+    "int": pa.array([1, 2]),
+    "binary": pa.array([b"a", b"b"]),
+    "struct": pa.array([{"a": "b"}, {"a": "c"}]),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_TEXTS)
+@pytest.mark.parametrize("column", ["instruction", "response"])
+def test_instructions_and_responses_that_are_no_texts_are_refused(column, kind):
+    array = WRONG_TEXTS[kind]
+    batch = pa.record_batch({column: array})
+    said = f"the column {column} holds {array.type}, not texts; give"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        computed({column: Origin((column,))}, batch, 0)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    array = pa.array(["a"])
+    twice = pa.Table.from_arrays([array, array], ["instruction", "instruction"])
+    with pytest.raises(ValueError, match=r"parquet has several columns 'instruction'; leave one"):
+        files.schema_of_files(write(tmp_path, twice))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from magpie_steps.engines.base import Sampling
+from magpie_steps.engines.base import EngineLostError, Sampling
 from magpie_steps.engines.journal import (
     APPLICATION_ID,
     SCHEMA_VERSION,
@@ -356,6 +356,26 @@ def test_a_journal_that_cannot_be_written_says_so_at_the_next_record(path: Path)
     assert again.lookup(key_of(0)) == record_of(0)
     assert again.lookup(key_of(1)) is None
     again.close()
+
+
+def test_completions_of_the_last_turn_that_cannot_be_written_are_no_end_in_silence(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No record follows that would tell it: closing logs it, and unloading raises it."""
+    engine = ScriptedEngine()
+    engine.use_journal(path)
+    engine.load()
+    journal = engine._books.journal
+    assert journal is not None
+    assert journal._database is not None
+    journal._database.execute("PRAGMA query_only = 1")
+    asyncio.run(engine.complete((0, 1), Sampling()))
+    with pytest.raises(EngineLostError, match=r"journal\.sqlite cannot be written: .*make room"):
+        engine.unload()
+    assert "1 completions are lost: the journal" in caplog.text
+    with pytest.raises(JournalError, match="is closed"):
+        journal.counts()
+    engine.unload()
 
 
 def test_a_full_disk_outside_a_loop_is_told_at_once_and_what_waits_is_written_later(

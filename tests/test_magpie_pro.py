@@ -265,6 +265,10 @@ def model_folder(path, *, chat_template):
         (["--tagger-model", "./nowhere"], "there is no model folder './nowhere'"),
         (["--output-dir", "file/out"], "cannot write file/out"),
         (["--output-dir", "a[1]*"], "--output-dir is a[1]*: datasets takes * [ ] for a pattern"),
+        (["--output-dir", "a\x1b[31mred"], r"--output-dir is 'a\x1b[31mred', which is no text"),
+        (["--output-dir", "worked"], "cannot write worked.work: File exists"),
+        (["--output-dir", "circle"], "circle is a link that leads nowhere"),
+        (["--output-dir", "circle/.."], "error: "),
         (["--output-dir", "/"], "--output-dir is /, which is no folder for a dataset"),
         (["--license", "My Licence"], "--license is 'My Licence', which is none of the Hub's ids"),
         (["--output-dir", "thesis"], "holds thesis.tex but no run.json"),
@@ -274,6 +278,8 @@ def model_folder(path, *, chat_template):
 def test_what_cannot_work_is_one_line_and_exit_code_2(arguments, message, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
+    (tmp_path / "worked.work").touch()
+    (tmp_path / "circle").symlink_to("circle")
     (tmp_path / "margin.yaml").write_text(
         "name: margin\nrules: [{kind: number_at_least, column: score_margin, bound: 0}]\n"
     )
@@ -286,7 +292,7 @@ def test_what_cannot_work_is_one_line_and_exit_code_2(arguments, message, tmp_pa
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert message in done.stderr
-    left = {"empty", "file", "margin.yaml", "thesis", "untuned"}
+    left = {"circle", "empty", "file", "margin.yaml", "thesis", "untuned", "worked.work"}
     assert {path.name for path in tmp_path.iterdir()} == left
 
 

@@ -325,7 +325,7 @@ def test_a_broken_record_is_one_line(text, tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_run_of_60_rows_tells_what_240_take(tmp_path):
     """On the embedded model, calls and tokens within a quarter; a clock would tell of others."""

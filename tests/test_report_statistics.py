@@ -145,7 +145,7 @@ def test_what_is_not_given_is_counted_and_nothing_else_happens(tmp_path):
     found = table_of(
         tmp_path,
         instruction=["a", None, "", "b", "c", "d", "e"],
-        response=pa.array([1, 2, 3, 4, 5, 6, 7]),
+        response=pa.nulls(7),
         instruct_reward=values,
         base_reward=["1", "2", "3", "4", "5", "6", "7"],
         min_neighbor_distance=pa.array([[1.0]] * 7),

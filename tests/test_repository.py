@@ -356,3 +356,17 @@ def test_single_turns_have_no_columns_of_later_ones(tmp_path):
     text = (tmp_path / "README.md").read_text()
     assert "`response`" in text
     assert "response_2" not in text
+
+
+@pytest.mark.parametrize("target", ["out", "nowhere"])
+@pytest.mark.parametrize("inside", ["", "inside"])
+def test_a_link_that_leads_nowhere_is_refused_before_any_work(tmp_path, target, inside):
+    (tmp_path / "out").symlink_to(tmp_path / target)
+    with pytest.raises(FileExistsError, match="/out is a link that leads nowhere; remove it"):
+        repository.check_folder(tmp_path / "out" / inside)
+
+
+def test_a_link_to_a_folder_is_one(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "there")
+    repository.check_folder(tmp_path / "out")

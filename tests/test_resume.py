@@ -26,7 +26,7 @@ def test_a_new_setting_counts_as_a_difference():
     assert differing({}, {"seed": 2}) == ["seed was None and is now 2"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{"])
+@pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000])
 def test_a_broken_file_is_refused_not_overwritten(tmp_path, content):
     (tmp_path / FILE).write_text(content)
     with pytest.raises(ValueError, match="unreadable"):

@@ -426,6 +426,30 @@ def test_a_journal_on_a_full_disk_ends_the_run_at_once(tmp_path: Path) -> None:
     assert all(result.dataset["keep"])
 
 
+class _ReadOnlyAtTheEnd(ScriptedEngine):
+    """Its journal takes nothing more, and nothing is asked for that would tell it."""
+
+    def load(self) -> None:
+        super().load()
+        journal = self._books.journal
+        assert journal is not None
+        assert journal._database is not None
+        journal._database.execute("PRAGMA query_only = 1")
+
+
+def test_a_journal_that_fails_in_the_last_turn_ends_the_run(tmp_path: Path) -> None:
+    """Else a run would end well, and say that its lost completions were replayed."""
+    pipeline = line(lambda: ConversationGenerator(llm=_ReadOnlyAtTheEnd(), num_rows=1))
+    with pytest.raises(
+        PipelineRunError, match=r"journal.* cannot be written: .*run the same"
+    ) as it:
+        run_pipeline(pipeline, work_dir=tmp_path, expected_rows=1)
+    assert it.value.step == "conversation_generator_0"
+    assert completions(tmp_path / "journal.sqlite") == 0
+    pipeline = line(lambda: ConversationGenerator(llm=ScriptedEngine(), num_rows=1))
+    assert run_pipeline(pipeline, work_dir=tmp_path, expected_rows=1).rows == 1
+
+
 def test_a_journal_with_a_damaged_page_ends_the_run_and_says_what_to_do(tmp_path: Path) -> None:
     run_pipeline(conversations(0.0), work_dir=tmp_path, expected_rows=1000)
     path = tmp_path / "journal.sqlite"

@@ -154,6 +154,19 @@ def test_the_longer_of_two_secrets_is_hidden_whole():
     assert redacted("abcdef-ghij", "abcdef", "abcdef-ghij") == "***"
 
 
+@pytest.mark.parametrize("shown", [12, 20, 38, 39])
+def test_the_beginning_of_a_secret_is_hidden_too(shown: int):
+    secret = "sk-proj-0123456789abcdefghijklmnopqrstu"
+    text = f"wrong key {secret[:shown]}... and {secret[:shown]}"
+    assert redacted(text, secret) == "wrong key ***... and ***"
+
+
+def test_a_text_that_begins_as_a_secret_by_chance_is_none():
+    secret = "sk-proj-0123456789abcdefghijklmnopqrstu"
+    assert redacted(f"keys are like {secret[:11]}...", secret) == "keys are like sk-proj-012..."
+    assert redacted("abababababababababababab!", "ab" * 10) == "***abab!"
+
+
 def test_short_and_other_variables_are_no_secrets(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SOME_KEY", "on")
     monkeypatch.setenv("TOKENIZERS_CHOICE", "fast-ones-please")

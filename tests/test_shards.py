@@ -174,3 +174,10 @@ def test_pages_that_a_new_version_repeats_are_the_same_bytes(tmp_path):
     )
     places = range(0, len(old) - 64, 4096)
     assert sum(old[at : at + 64] in new for at in places) > 0.75 * len(places)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_what_is_no_json_is_an_error_that_names_the_file(tmp_path, content):
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"/run\.json is no JSON.*; run again$"):
+        shards.read_json(tmp_path / "run.json", "run again")

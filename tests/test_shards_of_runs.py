@@ -201,7 +201,7 @@ def near(one, two):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("engine", ["scripted", "embedded"])
 def test_shards_of_the_main_job_merge_to_the_whole_run(engine, tmp_path):

@@ -40,7 +40,7 @@ def plan_from_run(folder: Path, rows: int, gpus: int) -> Plan:
         raise ValueError(f"{folder} has no run.json, so it is no run's output; give one that is")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ValueError(f"{path} is no JSON ({error}); run the job again") from None
     return _plan(folder, record, rows, gpus)
 

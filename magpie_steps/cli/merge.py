@@ -1,6 +1,8 @@
 """How are the shards of a run joined from a shell?"""
 
 import argparse
+import os
+from pathlib import Path
 from typing import Any
 
 import magpie_steps
@@ -38,10 +40,9 @@ def _merge(args: argparse.Namespace) -> int:
     from magpie_steps.merging import merge  # slow: --help should be quick
     from magpie_steps.supervision.errors import PipelineRunError
 
-    # "." and ".." have a name only in their place.
-    folder = (
-        args.output_dir if args.output_dir.name not in ("", "..") else args.output_dir.resolve()
-    )
+    # "." and ".." have a name only in their place. Path.resolve fails at links in a circle.
+    given = args.output_dir
+    folder = given if given.name not in ("", "..") else Path(os.path.realpath(given))
     try:
         summary, effort = merge(args.folders, folder, embedding_model=args.embedding_model, say=say)
     except PipelineRunError as error:

@@ -84,7 +84,12 @@ class _Books:
         if journal is not None:
             if self.stats.seconds or self.stats.replayed:
                 journal.report(model, self.stats.as_dict())
-            journal.close()
+            try:
+                journal.flush()
+            except JournalError as error:
+                raise EngineLostError(str(error)) from error
+            finally:
+                journal.close()
 
 
 async def all_of(*calls: Coroutine[Any, Any, T]) -> list[T]:
@@ -201,7 +206,11 @@ class Engine(LLM, ABC):
         books.open_journal()
 
     def unload(self) -> None:
-        """Release everything; never raises. Subclasses call this after their own work."""
+        """Release everything; subclasses call this after their own work.
+
+        Raises:
+            EngineLostError: the journal cannot be written, so the last completions are lost.
+        """
         self._books.close(self.model_name)
 
     def use_journal(self, path: Path | str | None, run_id: str | None = None) -> None:

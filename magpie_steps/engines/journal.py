@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import sqlite3
 import threading
 import time
@@ -53,6 +54,9 @@ FROM completions WHERE key = ?
 
 
 _REPORTS_AFTER = "SELECT report, model, content FROM reports WHERE report > ? ORDER BY report"
+
+
+_logger = logging.getLogger(__name__)
 
 
 class JournalError(ValueError):
@@ -221,10 +225,12 @@ class Journal:
         return [(number, model, json.loads(content)) for number, model, content in rows]
 
     def close(self) -> None:
-        """Write what is pending and close the file; never raises."""
+        """Write what is pending and close the file; never raises, but logs what is lost."""
         with self._lock:
-            with suppress(JournalError):
+            try:
                 self.flush()
+            except JournalError as error:
+                _logger.error("%d completions are lost: %s", len(self._pending), error)
             self._pending.clear()
             self._drop()
 

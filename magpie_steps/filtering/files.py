@@ -1,5 +1,6 @@
 """How are the rows of parquet files read in bounded memory?"""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +25,8 @@ def schema_of_files(paths: Sequence[Path]) -> Any:
     """Return the `pyarrow.Schema` that all the files have.
 
     Raises:
-        ValueError: If a file is no parquet file, has other columns than the first, or a name that
-            is not UTF-8.
+        ValueError: If a file is no parquet file, has other columns than the first, two of one
+            name, or a name that is not UTF-8.
     """
     schemas = [_schema(path) for path in paths]
     for path, schema in zip(paths, schemas, strict=True):
@@ -60,7 +61,10 @@ def _schema(path: Path) -> Any:
     check_name(path)
     with _faults_told(path):
         # Of a relative path's ~ Arrow would make a home.
-        return _without_views(pq.read_schema(path.absolute()))
+        schema = _without_views(pq.read_schema(path.absolute()))
+    if twice := [name for name, times in Counter(schema.names).items() if times > 1]:
+        raise ValueError(f"{path} has several columns {twice[0]!r}; leave one alone")
+    return schema
 
 
 @contextmanager

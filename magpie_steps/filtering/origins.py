@@ -14,6 +14,9 @@ from magpie_steps.rules import WHITE_SPACE
 REPEAT_DISTANCE = 0.05
 """Rows that are nearer repeat each other (Magpie repository, exp/gen_dis.py)."""
 
+TEXTS = ("instruction", "response")
+"""Our columns without whose texts nothing can be said of a row."""
+
 
 def computed(origins: Mapping[str, Origin], batch: Any, first_row: int) -> dict[str, Any]:
     """Return our columns of a record batch.
@@ -22,11 +25,27 @@ def computed(origins: Mapping[str, Origin], batch: Any, first_row: int) -> dict[
         origins: Where they come from, by name.
         batch: The batch, a `pyarrow.RecordBatch` that has the origins' columns.
         first_row: The number of its first row in the dataset.
+
+    Raises:
+        ValueError: If the instructions or responses are no texts.
     """
+    for name in TEXTS:
+        if name in origins:
+            _check_texts(origins[name], batch.schema)
     return {
         name: _HOW[origin.how]([batch.column(each) for each in origin.columns], batch, first_row)
         for name, origin in origins.items()
     }
+
+
+def _check_texts(origin: Origin, schema: Any) -> None:
+    """Refuse what is no text: every row would count as one without a text."""
+    for field in map(schema.field, origin.columns):
+        if not (holds_texts(field.type) or pa.types.is_null(field.type)):
+            raise ValueError(
+                f"the column {field.name} holds {field.type}, not texts; give a dataset with texts"
+                " there"
+            )
 
 
 def as_texts(array: Any) -> Any:

@@ -106,14 +106,17 @@ class Job:
                 stack.enter_context(locked(run.work_dir))
                 claim(run.work_dir, self.settings_of(run), run.output_dir)
             except OSError as error:
-                reason = f"cannot write {run.output_dir}: {error.strerror or error}"
+                # What is raised about the output folder is raised here, without a file's name.
+                place = run.work_dir if error.filename else run.output_dir
+                reason = f"cannot write {place}: {error.strerror or error}"
                 return self._fail(reason, code=2)
             except (PipelineRunError, ValueError) as error:
                 return self._fail(error, code=2)
             try:
                 return self._run(run)
             except (PipelineRunError, JournalError) as error:
-                return self._fail(error, code=1)
+                hint = "" if "goes on" in str(error) else "; the same command goes on from here"
+                return self._fail(f"{error}{hint}", code=1)
             except OSError as error:
                 reason = f"{error}; make room or mend that: the same command goes on from here"
                 return self._fail(reason, code=1)

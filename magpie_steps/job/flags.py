@@ -1,6 +1,7 @@
 """What does a dataset's script take on its command line?"""
 
 import argparse
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -226,7 +227,8 @@ def _add_publishing(parser: argparse.ArgumentParser) -> None:
 def _folder(text: str) -> Path:
     """Return a folder that has a name: "." and ".." have one only in their place."""
     path = Path(text).expanduser()
-    return path if path.name not in ("", "..") else path.resolve()
+    # Unlike Path.resolve, this takes links that lead in a circle.
+    return path if path.name not in ("", "..") else Path(os.path.realpath(path))
 
 
 def _engine_kind(asked: str, base_urls: Sequence[str]) -> str:
@@ -312,6 +314,8 @@ def _check(run: Run) -> None:
 def _check_names(run: Run) -> None:
     """Refuse a folder that could not be written and opened by its name, and no licence at all."""
     folder = str(run.output_dir)
+    if not folder.isprintable():  # first, as the other errors show it as it is
+        raise ValueError(f"--output-dir is {folder!r}, which is no text; give another name")
     if not run.output_dir.name:
         raise ValueError(
             f"--output-dir is {folder}, which is no folder for a dataset; give another"
@@ -321,8 +325,6 @@ def _check_names(run: Run) -> None:
             f"--output-dir is {folder}: datasets takes {' '.join(sorted(found))} for a pattern;"
             " give another name"
         )
-    if not folder.isprintable():
-        raise ValueError(f"--output-dir is {folder!r}, which is no text; give another name")
     # The Hub itself knows all licences that there are.
     if run.license and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", run.license):
         raise ValueError(

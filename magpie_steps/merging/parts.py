@@ -1,6 +1,5 @@
 """Which output folders are the shards of one run?"""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from magpie_steps.merging.pipelines import step_named
 from magpie_steps.repository import DEFAULT
 from magpie_steps.run_shard import Shard
-from magpie_steps.shards import shard_files
+from magpie_steps.shards import read_json, shard_files
 
 AGAIN = "run that shard again with the settings, models and versions of the others"
 
@@ -67,7 +66,7 @@ def _part(folder: Path) -> Part:
             " with --shard"
         )
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path, "run that shard again")
         settings = record["settings"]
         if "shard" not in settings:
             raise ValueError(
@@ -75,7 +74,7 @@ def _part(folder: Path) -> Part:
                 " with --shard"
             )
         shard = _shard(path, settings["shard"], settings["num_rows"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} does not say what a run writes there: {error!r}; run that shard again"
         ) from None

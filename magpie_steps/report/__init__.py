@@ -20,6 +20,7 @@ from magpie_steps.report.counting import TEXT_CHARACTERS, statistics_of
 from magpie_steps.report.page import render
 from magpie_steps.report.sections import Findings
 from magpie_steps.report.telling import is_told, tell_card
+from magpie_steps.repository import check_links
 from magpie_steps.shards import write_bytes, write_text
 from magpie_steps.sources import located, parquet_files, title_of
 
@@ -58,6 +59,7 @@ def report(
     from magpie_steps.report.contamination import contamination
     from magpie_steps.report.verbs import top_verbs
 
+    check_links(output)
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"{output} is a file, not a folder; choose another folder")
     paths = parquet_files(located(dataset))

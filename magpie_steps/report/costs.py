@@ -1,12 +1,12 @@
 """What did the run that made a dataset take, as its ``run.json`` says?"""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from magpie_steps.shards import read_json
 from magpie_steps.summary import duration
 
 
@@ -45,10 +45,7 @@ def read_cost(path: Path) -> Cost:
         OSError: If the file cannot be read.
         ValueError: If it is not JSON with an object in it.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); remove it or run the job again") from None
+    record = read_json(path, "remove it or run the job again")
     if not isinstance(record, dict):
         raise ValueError(f"{path} holds no JSON object; remove it or run the job again")
     return cost_of(record)

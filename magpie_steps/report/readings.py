@@ -1,7 +1,7 @@
 """What do the rows of a record batch hold, as plain arrays, whatever schema they have?
 
 A value of a wrong type, a missing one, NaN, infinity and what is too large to reckon with are all
-the same: not given.
+the same: not given. Only instructions and responses of a wrong type are refused.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

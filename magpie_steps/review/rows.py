@@ -1,6 +1,5 @@
 """How are a dataset's rows read for a review?"""
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from magpie_steps.filtering.files import batches, schema_of_files
 from magpie_steps.prompts import category_prompts
 from magpie_steps.review.sample import COLUMNS, HAS_TEXT
 from magpie_steps.review.values import text_of
+from magpie_steps.shards import read_json
 from magpie_steps.sources import parquet_files
 
 Row = Mapping[str, Any]
@@ -91,11 +91,9 @@ def json_object(path: Path, remedy: str) -> Mapping[str, Any]:
         ValueError: If it is no JSON.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, remedy)
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}; {remedy}") from None
     return content if isinstance(content, dict) else {}
 
 

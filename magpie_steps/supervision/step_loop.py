@@ -6,11 +6,12 @@
 - a batch that raises is tried again row by row, so that only the rows at fault fail. They travel
   on, marked, with empty columns; later steps leave them alone;
 - a generator may end without having flagged its last batch; an empty last batch flags the end;
-- an `unload()` that raises is a warning.
+- an `unload()` that raises is a warning, unless completions are lost with it.
 """
 
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from distilabel.constants import LAST_BATCH_SENT_FLAG
@@ -18,6 +19,7 @@ from distilabel.exceptions import DistilabelOfflineBatchGenerationNotFinishedExc
 from distilabel.pipeline.step_wrapper import _StepWrapper
 
 from magpie_steps.engines.base import EngineLostError
+from magpie_steps.engines.journal import JournalError
 from magpie_steps.supervision.messages import (
     FAILED_ROW,
     NOTE,
@@ -69,8 +71,11 @@ class SafeStepWrapper(_StepWrapper):
                 self._generator_step_process_loop()
             else:
                 self._non_generator_process_loop()
-        finally:
-            self._unload()
+        except BaseException:
+            with suppress(StepFailed):  # the first error is the one to tell
+                self._unload()
+            raise
+        self._unload()
         self._notify_unload()
         return str(self.step.name)
 
@@ -84,6 +89,8 @@ class SafeStepWrapper(_StepWrapper):
     def _unload(self) -> None:
         try:
             self.step.unload()
+        except (EngineLostError, JournalError) as error:
+            raise _failed("process", error) from error
         except Exception as error:  # noqa: BLE001 - the rows are done, nothing is lost
             self._note(f"unload() raised {_short(error)}")
 
