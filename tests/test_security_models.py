@@ -81,8 +81,11 @@ def with_code(source: Path, folder: Path, loot: Path, name: str = "config.json")
     copy(source, folder)
     (folder / "evil.py").write_text(
         f"import pathlib\npathlib.Path({str(loot)!r}).touch()\n"
-        "from transformers import LlamaConfig as Config, LlamaForCausalLM as Model\n"
-        "from transformers import PreTrainedTokenizerFast as Tokenizer\n"
+        # Classes of its own: transformers marks those that it loads, for all of the process.
+        "from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast\n"
+        "class Config(LlamaConfig): pass\n"
+        "class Model(LlamaForCausalLM): config_class = Config\n"
+        "class Tokenizer(PreTrainedTokenizerFast): pass\n"
     )
     kinds = {
         "AutoConfig": "evil.Config",
