@@ -335,7 +335,7 @@ def run_and_kill(folder, arguments, after):
 
 
 @needs_model
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_killed_three_times_it_ends_with_the_rows_of_an_undisturbed_run(tmp_path):
     arguments = ["--num-rows", 40, "--output-dir", "out"]
