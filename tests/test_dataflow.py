@@ -283,10 +283,12 @@ def test_a_drained_process_ends_the_rows_that_it_has_begun_and_no_other(
 INTERRUPTED = """
 import os, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+timer.start()
 try:
     rows.close()
 except KeyboardInterrupt:
+    timer.join()  # it is a thread, too
     print("stopped")
 """
 
