@@ -81,9 +81,11 @@ def _drain(state: "_Flow[R, T]") -> Iterator[T]:
         state.close()
         try:
             if draining():
-                thread.join()
+                state.wait(thread)
         finally:
             state.cancel()
+            # An interrupted `join` of Python 3.11 takes a thread that runs for one that has ended.
+            state.wait(thread)
             thread.join()
 
 
@@ -146,6 +148,12 @@ class _Flow(Generic[R, T]):
         with self._changed:
             if self._loop is not None and not self._ended:
                 self._loop.call_soon_threadsafe(self._cancel_workers)
+
+    def wait(self, thread: threading.Thread) -> None:
+        """Wait until the loop's thread adds no result any more; a forked process has none."""
+        with self._changed:
+            while not self._ended and thread.is_alive():
+                self._changed.wait()
 
     def run(self) -> None:
         """The loop's thread."""
