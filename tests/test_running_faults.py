@@ -369,6 +369,7 @@ def limited(kib: int) -> Any:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (kib * 1024, kib * 1024))
 
 
+LONG = pytest.mark.long
 FULL = ("File too large", "disk I/O error", "cannot write", "No usable temporary directory")
 
 
@@ -381,7 +382,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kib", [0, 8, 40, 100])
+@pytest.mark.parametrize("kib", [0, pytest.param(8, marks=LONG), pytest.param(40, marks=LONG), 100])
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     undisturbed: Path, tmp_path: Path, kib: int
 ) -> None:
