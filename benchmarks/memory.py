@@ -2,6 +2,7 @@
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -28,16 +29,11 @@ class Sample:
     all: float
 
 
-class MemoryWatch:
-    """Looks at the memory every so often, in a thread, while the `with` block runs and at its end.
+class Watch(ABC):
+    """Looks at something every so often, in a thread, while the `with` block runs."""
 
-    Long calls that hold Python's lock, such as pyarrow's, hide what is between.
-    """
-
-    def __init__(self, every_seconds: float = 0.2) -> None:
-        self.samples: list[Sample] = []
+    def __init__(self, every_seconds: float) -> None:
         self._every_seconds = every_seconds
-        self._process = psutil.Process()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -53,6 +49,30 @@ class MemoryWatch:
     ) -> None:
         self._ended.set()
         self._thread.join()
+
+    @abstractmethod
+    def _watch(self) -> None:
+        """Look until `_ended` is set."""
+
+
+class MemoryWatch(Watch):
+    """Looks at the memory while the `with` block runs and at its end.
+
+    Long calls that hold Python's lock, such as pyarrow's, hide what is between.
+    """
+
+    def __init__(self, every_seconds: float = 0.2) -> None:
+        super().__init__(every_seconds)
+        self.samples: list[Sample] = []
+        self._process = psutil.Process()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, trace)
         self.samples.append(self._look())
 
     def _watch(self) -> None:

@@ -1,17 +1,14 @@
 """What do the processes of a run hold, while it works on: memory, files, threads?"""
 
 import os
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import mean
-from types import TracebackType
-from typing import Self
 
 import psutil
-from memory import MIB
+from memory import MIB, Watch
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Holding:
     threads: int
 
 
-class ProcessWatch:
+class ProcessWatch(Watch):
     """Looks at this process and its children every so often, while the `with` block runs.
 
     Attributes:
@@ -45,24 +42,10 @@ class ProcessWatch:
     """
 
     def __init__(self, every_seconds: float = 0.5, zombie_seconds: float = 5.0) -> None:
+        super().__init__(every_seconds)
         self.seen: dict[int, list[Holding]] = {}
         self.zombies = set[int]()
-        self._every_seconds, self._zombie_seconds = every_seconds, zombie_seconds
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
+        self._zombie_seconds = zombie_seconds
 
     def _watch(self) -> None:
         since: dict[int, float] = {}

@@ -72,13 +72,8 @@ def test_a_job_whose_step_fails_on_a_row_ends_with_a_count_and_exit_code_1(
         "    return line(lambda: Numbers(num_rows=30), lambda: FailsOnRows(bad=[3, 4]))\n"
         "sys.exit(Job(name='failing', build=build, settings={}).main('Fails.'))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "failing.py", "--dry-run", "--num-rows", "30", "--output-dir", "out"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
+    done = run_python(
+        tmp_path, "failing.py", "--dry-run", "--num-rows", "30", "--output-dir", "out"
     )
     assert done.returncode == 1
     assert "failing: error: 2 of 30 rows failed: step 'fails_on_rows_0' on 2" in done.stderr
@@ -195,15 +190,7 @@ def test_a_signal_while_a_step_s_process_is_started_ends_the_run(
         f"os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), {int(number)}))\n"
         "run_pipeline(line(Numbers, Plus, Plus), work_dir='work')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    done = run_python(tmp_path, "-c", code, timeout=90)
     assert done.returncode == (143 if number == signal.SIGTERM else -signal.SIGINT)
     assert "Exception ignored" not in done.stderr
 
@@ -321,8 +308,12 @@ def test_a_lock_of_another_machine_is_not_waited_for(tmp_path: Path) -> None:
 
 def run_job(folder: Path, *flags: str, **options: Any) -> subprocess.CompletedProcess[str]:
     arguments = ["--dry-run", "--num-rows", "30", "--output-dir", "out", *flags]
+    return run_python(folder, str(JOB), *arguments, **options)
+
+
+def run_python(folder: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(JOB), *arguments],
+        [sys.executable, *arguments],
         cwd=folder,
         env=environment(),
         capture_output=True,
@@ -410,14 +401,7 @@ def test_a_journal_on_a_full_disk_ends_the_run_at_once(tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
         "run_pipeline(conversations(0.01), work_dir='work', expected_rows=1000)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(tmp_path, "-c", code)
     assert done.returncode == 1
     assert "cannot be written: " in done.stderr
     said = " ".join(done.stderr.split())
