@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from distilabel.steps import GeneratorStep, GlobalStep, Step, StepInput
 from pydantic import Field, PrivateAttr
 
@@ -321,6 +322,23 @@ class KillsItself(Plus):
                 sys.exit(3)
             os.kill(os.getpid(), signal.SIGKILL)
         return super().value(row)
+
+
+class KillsTheLast(Plus):
+    """While it works, the process is killed in which the last step will run."""
+
+    def process(self, inputs: StepInput) -> Any:
+        waiting = max(child.pid for child in psutil.Process(os.getppid()).children())
+        os.kill(waiting, signal.SIGKILL)
+        time.sleep(1)
+        yield from super().process(inputs)
+
+
+class GivesNone(FailsOnRows):
+    """Has no answer for some rows and does not say why."""
+
+    def value(self, row: dict[str, Any]) -> Any:
+        return None if row["n"] in self.bad else row["n"] + 1
 
 
 class FailsToLoad(Plus):

@@ -32,6 +32,7 @@ from running_steps import (
     Join,
     Journaled,
     KillsItself,
+    KillsTheLast,
     LateColumn,
     MixedTypes,
     Numbers,
@@ -346,6 +347,11 @@ def test_f7_the_part_that_cannot_be_pickled_is_named(tmp_path: Path) -> None:
 def test_f8_a_killed_process(tmp_path: Path) -> None:
     with pytest.raises(PipelineRunError, match=r"step 'kills_itself_0'.*SIGKILL.*out of memory"):
         run_pipeline(line(Numbers, KillsItself, Plus), work_dir=tmp_path)
+
+
+def test_f8_a_killed_process_whose_step_has_not_begun(tmp_path: Path) -> None:
+    with pytest.raises(PipelineRunError, match=r"a later step: its process was killed \(SIGKILL\)"):
+        run_pipeline(line(Numbers, KillsTheLast, Total), work_dir=tmp_path)
 
 
 def test_f8_a_process_that_leaves(tmp_path: Path) -> None:

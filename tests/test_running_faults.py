@@ -17,7 +17,16 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from running_steps import FailsOnce, FailsOnRows, Numbers, Plus, StampedNumbers, Stamps, TornText
+from running_steps import (
+    FailsOnce,
+    FailsOnRows,
+    GivesNone,
+    Numbers,
+    Plus,
+    StampedNumbers,
+    Stamps,
+    TornText,
+)
 from test_running import environment, is_running, line, rows_of
 from waiting import completions, wait_for
 
@@ -44,14 +53,15 @@ def test_a_step_that_fails_once_costs_no_row_and_is_told(tmp_path: Path) -> None
     assert "a batch raised ConnectionError: away for a moment; each of its rows alone" in note
 
 
+@pytest.mark.parametrize("step", [FailsOnRows, GivesNone])
 @pytest.mark.parametrize("bad", [[7], [*range(10, 20)], [0, 29]])
 def test_rows_that_stay_empty_are_counted_and_the_others_are_whole(
-    tmp_path: Path, bad: list[int]
+    tmp_path: Path, bad: list[int], step: type[FailsOnRows]
 ) -> None:
-    """One row, a whole batch, the first and the last one."""
+    """One row, a whole batch, the first and the last one; whether or not the step raises."""
     pipeline = line(
         lambda: Numbers(num_rows=30, batch_size=10),
-        lambda: FailsOnRows(bad=bad, input_batch_size=10),
+        lambda: step(bad=bad, input_batch_size=10),
     )
     with pytest.raises(PipelineRunError, match=f"{len(bad)} of 30 rows failed") as caught:
         run_pipeline(pipeline, work_dir=tmp_path, expected_rows=30)

@@ -4,7 +4,8 @@
 
 - every yield of `process` counts, not only the first one;
 - a batch that raises is tried again row by row, so that only the rows at fault fail. They travel
-  on, marked, with empty columns; later steps leave them alone;
+  on, marked, with empty columns; later steps leave them alone. A row whose every new column is
+  `None` counts as one that raised: distilabel's own tasks give that for an answer they did not get;
 - a generator may end without having flagged its last batch; an empty last batch flags the end;
 - an `unload()` that raises is a warning, unless completions are lost with it.
 """
@@ -33,6 +34,9 @@ from magpie_steps.supervision.messages import (
 
 MAX_FAILURES_IN_A_ROW = 20
 """A step that fails on this many single rows one after the other is broken: the run ends."""
+
+MODEL_NAME = "model_name"
+"""The column in which distilabel's tasks name their model, also for a row without an answer."""
 
 Row = dict[str, Any]
 Rows = list[Row]
@@ -187,7 +191,17 @@ class SafeStepWrapper(_StepWrapper):
         rows = parts[0] if len(parts) == 1 else [row for part in parts for row in part]
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise TypeError("process() must yield a list of dictionaries")
+        self._check_not_empty(rows)
         return rows
+
+    def _check_not_empty(self, rows: Rows) -> None:
+        new = set(self.step.get_outputs()) - set(self.step.get_inputs()) - {MODEL_NAME}
+        if self.step.is_global or not new:
+            return
+        for row in rows:
+            if all(row.get(name) is None for name in new):
+                names = ", ".join(sorted(new))
+                raise ValueError(f"process() gave None for a row's {names}, and no reason")
 
     def _process_row_by_row(self, data: Sequence[Rows], first_error: Exception) -> Rows:
         done: Rows = []

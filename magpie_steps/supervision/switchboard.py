@@ -361,7 +361,7 @@ class Switchboard:
 
     def _has_gone(self, worker: Worker) -> None:
         worker.gone = True
-        if worker.done or worker.step is None:
+        if worker.done:
             return
         worker.process.join(GRACE_SECONDS)
         raise PipelineRunError(_death_notice(worker), step=worker.step)
@@ -462,4 +462,6 @@ def _death_notice(worker: Worker) -> str:
         how = f"was ended by signal {-code} ({signal.strsignal(-code)})"
     else:
         how = f"ended by itself with exit status {code}"
-    return f"step {worker.step!r}: its process {how}; no row of it is kept, run again to go on"
+    # A stage's steps are given out when the stage before has ended; their processes wait for them.
+    whose = f"step {worker.step!r}: its process" if worker.step else "a later step: its process"
+    return f"{whose} {how}; no row of it is kept, run again to go on"
