@@ -41,7 +41,8 @@ def _loaded(pipeline: str) -> Any:
     try:
         content = yaml.safe_load(pipeline)
         names = [step["type_info"]["name"] for step in _steps(content)]
-    except (yaml.YAMLError, KeyError, TypeError, RecursionError) as error:
+    # ValueError: a date that is none.
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"a shard's pipeline.yaml is not what a run writes: {type(error).__name__}; run that"
             " shard again"
