@@ -79,6 +79,7 @@ class Bench:
         gpus: How many the engine has.
         folder: Where runs write.
         chains: The rows' requests.
+        lengths: The step's settings of how long texts may become.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Bench:
     gpus: int
     folder: Path
     chains: list[Chain]
+    lengths: dict[str, Any]
 
 
 Way = Callable[[Bench], Measured]
@@ -97,20 +99,33 @@ def main() -> int:
     """Measure, print a table and a line of JSON."""
     args = parse_args()
     quiet()
-    fields = fields_of(args)
-    engine = kept(args.engine, **fields)
+    engine = kept(args.engine, **fields_of(args))
     with tempfile.TemporaryDirectory() as folder:
         engine.load()
         try:
             chains = record(args, engine, Path(folder))
-            bench = Bench(
-                args.engine, fields, engine, args.num_rows, args.gpus, Path(folder), chains
-            )
+            bench = bench_of(args, engine, Path(folder), chains)
             found = measure(bench, ways(args), args.rounds)
         finally:
             engine.end()
     tell(args, found, chains)
     return 0
+
+
+def bench_of(args: argparse.Namespace, engine: Kept, folder: Path, chains: list[Chain]) -> Bench:
+    """Return what the runs have in common."""
+    most = {"max_new_tokens": args.max_new_tokens}
+    lengths = {"instruction_sampling": most, "response_sampling": most}
+    return Bench(
+        args.engine,
+        fields_of(args),
+        engine,
+        args.num_rows,
+        args.gpus,
+        folder,
+        chains,
+        lengths if args.max_new_tokens else {},
+    )
 
 
 def measure(bench: Bench, ways: dict[str, Way], rounds: int) -> dict[str, list[Measured]]:
@@ -161,7 +176,9 @@ def ours_in_process(bench: Bench) -> Measured:
     engine = bench.engine
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
         engine.use_journal(Path(folder) / "journal.sqlite")
-        step = magpie_steps.ConversationGenerator(llm=engine, num_rows=bench.num_rows)
+        step = magpie_steps.ConversationGenerator(
+            llm=engine, num_rows=bench.num_rows, **bench.lengths
+        )
         step.load()
         start = time.perf_counter()
         rows = sum(len(batch) for batch, _ in step.process())
@@ -181,7 +198,7 @@ def ours_in_pipeline(bench: Bench) -> Measured:
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
         with Pipeline(name="throughput") as pipeline:
             engine = engine_class(bench.name)(**bench.fields)
-            written = TimedConversations(llm=engine, num_rows=bench.num_rows)
+            written = TimedConversations(llm=engine, num_rows=bench.num_rows, **bench.lengths)
             written >> Arrivals(input_batch_size=1000)
         result = magpie_steps.run_pipeline(pipeline, work_dir=folder)
         check_rows(len(result.dataset), bench.num_rows)
@@ -221,7 +238,7 @@ def record(args: argparse.Namespace, engine: Kept, folder: Path) -> list[Chain]:
     if args.engine == "simulated":
         engine = kept(args.engine, **{**fields_of(args), **NO_TIME})
     engine.listen()
-    bench = Bench(args.engine, {}, engine, args.num_rows, args.gpus, folder, [])
+    bench = bench_of(args, engine, folder, [])
     done = ours_in_process(bench)
     chains = engine.heard()
     say(f"recorded {sum(map(len, chains)):,} requests, {done.tokens:,} tokens")
@@ -271,7 +288,8 @@ def fields_of(args: argparse.Namespace) -> dict[str, Any]:
     """Return the engine's fields."""
     if args.engine != "simulated":
         fields = fields_for(args.engine, args.model or str(model_path("tiny-instruct")))
-        return fields | ({"max_num_seqs": args.max_num_seqs} if args.max_num_seqs else {})
+        name = "max_rows_in_flight" if args.engine == "transformers" else "max_num_seqs"
+        return fields | ({name: args.max_num_seqs} if args.max_num_seqs else {})
     chosen = engine_class("simulated").model_fields
     times = {name: chosen[name].default / args.speed for name in ("step_seconds", "row_seconds")}
     return {"devices": args.gpus, **times}
@@ -283,7 +301,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--engine", choices=sorted(BARE), default="simulated")
     parser.add_argument("--model", help="hub id or folder (default: the embedded tiny-instruct)")
     parser.add_argument(
-        "--max-num-seqs", type=int, help="rows that vLLM works on at once (default: vLLM's own)"
+        "--max-num-seqs",
+        type=int,
+        help="rows that a model works on at once (default: its engine's)",
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=int, help="longest texts, for a model that ends none of its own"
     )
     parser.add_argument("--gpus", type=int, default=1, help="simulated ones")
     parser.add_argument(
