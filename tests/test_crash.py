@@ -25,12 +25,12 @@ def _scripts_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_five_jobs_with_faults_have_the_rows_of_an_undisturbed_one() -> None:
-    """All processes killed, the main one, Ctrl-C and a full disk while the output is written.
+    """A step killed, an engine, all processes, Ctrl-C and a full disk while the output is written.
 
     The smallest of the jobs: a run of the main one is 15 seconds of imports.
     """
     job = ["--job", "magpie_air", "--num-rows", "10", "--dry-run"]
-    flags = [*job, "--runs", "5", "--seed", "46579", "--at-once", "2"]
+    flags = [*job, "--runs", "5", "--seed", "13316", "--at-once", "2"]
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "crash.py"), *flags],
         capture_output=True,
