@@ -14,7 +14,7 @@ and to start the kernels.
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
 from math import exp, log
@@ -51,10 +51,12 @@ class SimulatedGPU:
 
     Attributes:
         rows: rows that run or wait.
+        busy_seconds: for how long its places have been taken, added up over the places.
     """
 
     def __init__(self, slots: int, step_seconds: float, row_seconds: float) -> None:
         self.rows = 0
+        self.busy_seconds = 0.0
         self._slots = slots
         self._step_seconds = step_seconds
         self._row_seconds = row_seconds
@@ -69,17 +71,18 @@ class SimulatedGPU:
     async def decode(self, tokens: int) -> None:
         """Return when a row of so many tokens, which joins now, has been decoded."""
         ended = self._loop.create_future()
-        self._catch_up()
+        self.catch_up()
         self.rows += 1
         self._waiting.append((tokens, ended))
         self._admit()
         self._set_alarm()
         await ended
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
+        """Do what the GPU has done by now."""
         now = self._loop.time()
-        while self._running and self._next_end() <= now:
-            clock = self._next_end()
+        while self._running and (clock := self._next_end()) <= now:
+            self.busy_seconds += len(self._running) * (clock - self._clock)
             self._progress, _, ended = heappop(self._running)
             self._clock = clock
             self.rows -= 1
@@ -87,6 +90,7 @@ class SimulatedGPU:
                 ended.set_result(None)
             self._admit()
         if self._running:
+            self.busy_seconds += len(self._running) * (now - self._clock)
             self._progress += (now - self._clock) / self._seconds_per_token()
         self._clock = now
 
@@ -114,8 +118,16 @@ class SimulatedGPU:
 
     def _look(self) -> None:
         self._alarm = None
-        self._catch_up()
+        self.catch_up()
         self._set_alarm()
+
+
+@dataclass
+class _Devices:
+    """The GPUs and their event loop, in one object: pydantic takes long to find private ones."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    gpus: list[SimulatedGPU] = field(default_factory=list)
 
 
 class SimulatedEngine(ScriptedEngine):
@@ -141,8 +153,7 @@ class SimulatedEngine(ScriptedEngine):
     response_mean: float = Field(default=450.0, ge=1.0)
     response_deviation: float = Field(default=300.0, ge=0.0)
 
-    _loop: asyncio.AbstractEventLoop | None = PrivateAttr(default=None)
-    _gpus: list[SimulatedGPU] = PrivateAttr(default_factory=list)
+    _devices: _Devices = PrivateAttr(default_factory=_Devices)
 
     @property
     def capacity(self) -> int:
@@ -169,14 +180,14 @@ class SimulatedEngine(ScriptedEngine):
         return _stretched(await super()._complete(prompt_ids, sampling), tokens)
 
     def _least_busy(self) -> SimulatedGPU:
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._loop = loop
-            self._gpus = [
+        devices, loop = self._devices, asyncio.get_running_loop()
+        if devices.loop is not loop:
+            devices.loop = loop
+            devices.gpus = [
                 SimulatedGPU(self.slots, self.step_seconds, self.row_seconds)
                 for _ in range(self.devices)
             ]
-        return min(self._gpus, key=_rows_of)
+        return min(devices.gpus, key=_rows_of)
 
 
 def _log_normal(share: float, mean: float, deviation: float) -> float:

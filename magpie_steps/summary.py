@@ -7,6 +7,7 @@ from math import fsum, isfinite, nan
 from typing import Any
 
 from magpie_steps.conversation import count_turns
+from magpie_steps.distinct import DistinctTexts
 from magpie_steps.effort import Effort
 from magpie_steps.reasons import ENGINE_ERROR, PROMPT_TOO_LONG
 
@@ -84,7 +85,18 @@ class Summary:
 
 
 def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
-    """Count rows as `magpie_steps.columns` describes them; a column may be missing."""
+    """Count rows as `magpie_steps.columns` describes them; a column may be missing.
+
+    Memory does not grow with the rows; their different instructions are counted on the disk.
+
+    Raises:
+        OSError: If the temporary folder has no room: 8 bytes for each kept row.
+    """
+    with DistinctTexts() as instructions:
+        return _summarise(rows, instructions)
+
+
+def _summarise(rows: Iterable[Mapping[str, Any]], instructions: DistinctTexts) -> Summary:
     totals: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     rejected: Counter[str] = Counter()
@@ -93,8 +105,7 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
     unlabelled: Counter[str] = Counter()
     languages: Counter[str] = Counter()
     longest = 1
-    differences: list[float] = []
-    instructions: set[str] = set()
+    difference_parts: list[float] = []
     for row in rows:
         totals["generated"] += 1
         rejections = row.get("instruction_rejections") or ()
@@ -116,7 +127,8 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
         totals["follow_ups"] += len(related)
         totals["related"] += sum(related)
         if isfinite(difference := row.get("reward_difference", nan)):
-            differences.append(difference)
+            totals["compared"] += 1
+            _add_exactly(difference_parts, difference)
         instructions.add(row.get("instruction") or "")
         for name in ("instruction_tokens", "response_tokens"):
             totals[name] += row.get(name) or 0
@@ -129,7 +141,7 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
         kept=totals["kept"],
         dropped=dict(dropped.most_common()),
         rejected=dict(rejected.most_common()),
-        distinct=len(instructions),
+        distinct=instructions.count(),
         instruction_tokens=totals["instruction_tokens"],
         response_tokens=totals["response_tokens"],
         instruction_characters=totals["instruction_length"],
@@ -139,8 +151,8 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> Summary:
         conversation_ends=dict(ends.most_common()),
         follow_ups=totals["follow_ups"],
         related_follow_ups=totals["related"],
-        compared=len(differences),
-        mean_reward_difference=fsum(differences) / max(len(differences), 1),
+        compared=totals["compared"],
+        mean_reward_difference=fsum(difference_parts) / max(totals["compared"], 1),
         model_calls=totals["model_calls"],
         tag_failures=dict(unlabelled.most_common()),
         repeats=totals["repeats"],
@@ -301,3 +313,19 @@ def _calls(row: Mapping[str, Any], rejections: Iterable[str]) -> int:
         calls -= sum(reason.endswith(PROMPT_TOO_LONG) for reason in rejections)
     calls += bool(row.get("base_response_finish_reason"))
     return calls + sum(len(row.get(name) or ()) for name in ("responses", "responses_rejections"))
+
+
+def _add_exactly(parts: list[float], number: float) -> None:
+    """Add a finite number to a sum, kept as a few numbers whose sum `fsum` rounds once.
+
+    So the mean of many rows is to the last digit what it is when all are summed at once, and
+    nothing of each row is kept (Shewchuk 1997; the parts' digits do not overlap).
+    """
+    kept = 0
+    for part in parts:
+        large, small = (number, part) if abs(number) >= abs(part) else (part, number)
+        number = large + small
+        if rest := small - (number - large):
+            parts[kept] = rest
+            kept += 1
+    parts[kept:] = [number]

@@ -20,7 +20,17 @@ from magpie_steps.engines.base import Sampling
 pytestmark = pytest.mark.alone
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-SCRIPTS = ("filtering", "neighbours", "overhead", "prefix", "report", "startup", "throughput")
+SCRIPTS = (
+    "filtering",
+    "memory_of_rows",
+    "neighbours",
+    "overhead",
+    "prefix",
+    "report",
+    "scale",
+    "startup",
+    "throughput",
+)
 QUESTION = [{"role": "user", "content": "How are you?"}]
 
 
@@ -115,6 +125,54 @@ def test_a_simulated_row_that_is_cancelled_holds_up_nobody() -> None:
         return sum(isinstance(each, asyncio.CancelledError) for each in done)
 
     assert asyncio.run(ask()) == 1
+
+
+def test_a_simulated_gpu_knows_for_how_long_its_places_were_taken() -> None:
+    """Of 4 places, 6 rows of 100 tokens take 2 for the whole time and 2 for half of it, or more."""
+    engine = simulated(
+        slots=4, step_seconds=0.001, row_seconds=0.0, response_mean=100, response_deviation=0
+    )
+    _, seconds = answers(engine, range(6))
+    [gpu] = engine._devices.gpus
+    assert gpu.busy_seconds == pytest.approx(0.6, rel=0.01)
+    assert seconds >= 0.2
+
+
+def test_virtual_time_is_the_work_done_and_the_waits_that_were_skipped() -> None:
+    virtual_time = importlib.import_module("virtual_time")
+
+    async def work() -> tuple[list[str], float]:
+        loop, order = asyncio.get_running_loop(), list[str]()
+
+        async def wait(name: str, seconds: float) -> None:
+            await asyncio.sleep(seconds)
+            order.append(name)
+
+        start = loop.time()
+        await asyncio.gather(wait("second", 2000.0), wait("first", 1000.0))
+        cpu = time.process_time()
+        while time.process_time() < cpu + 0.05:
+            pass
+        await asyncio.sleep(0)
+        return order, loop.time() - start
+
+    start = time.perf_counter()
+    order, seconds = virtual_time.run_in_virtual_time(work())
+    assert order == ["first", "second"]
+    assert 2000.05 <= seconds < 2001
+    assert time.perf_counter() - start < 10
+
+
+def test_virtual_time_stands_still_while_another_thread_is_waited_for() -> None:
+    virtual_time = importlib.import_module("virtual_time")
+
+    async def work() -> float:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        await asyncio.to_thread(time.sleep, 0.3)
+        return loop.time() - start
+
+    assert virtual_time.run_in_virtual_time(work()) < 0.2
 
 
 class Asked:
@@ -228,6 +286,40 @@ def test_startup_says_when_the_first_row_came() -> None:
     assert found["parts"].keys() == {"process", "import", "load", "first_completion"}
     moments = [found["pipeline"][name]["median"] for name in ("first_row", "last_row", "end")]
     assert moments == sorted(moments)
+
+
+@pytest.mark.slow
+def test_scale_tells_whether_coordinators_keep_their_engines_busy() -> None:
+    flags = ["--engines", "4", "--coordinators", "2", "--sweep", "2"]
+    found = last_line("scale", *flags, "--rows-per-engine", "3000")
+    [fleet], [alone] = found["fleets"], found["one_coordinator"]
+    assert (fleet["rows_measured"], fleet["coordinators"]) == (12_000, 2)
+    assert fleet["steady_rows_per_second"] == pytest.approx(120, rel=0.35)
+    assert alone["steady_rows_per_second"] == pytest.approx(60, rel=0.35)
+    assert fleet["idle_steady_worst"] <= 0.03 < fleet["idle_whole"] < 1
+    assert found["saturation"] is None
+
+
+@pytest.mark.slow
+def test_scale_tells_where_a_coordinator_is_too_slow() -> None:
+    """Engines of 30,000 rows/s each are more than any process can feed."""
+    flags = ["--engines", "--coordinators", "--sweep", "2", "--rows-per-engine", "3000"]
+    found = last_line("scale", *flags, "--speed", "1000")
+    point = found["saturation"]
+    assert (point["engines_kept_busy"], point["engines_too_many"]) == (0, 2)
+    assert 100 < point["rows_per_second"] < 20_000
+    assert found["one_coordinator"][0]["coordinator_working_steady"] > 0.8
+
+
+@pytest.mark.slow
+def test_memory_of_rows_looks_at_every_process_while_rows_are_made_and_written() -> None:
+    found = last_line("memory_of_rows", "--rows", "3000", "6000")
+    assert [size["kept"] for size in found["sizes"]] == [3000, 6000]
+    for size in found["sizes"]:
+        assert size["most"]["driver"] >= size["phases_mib"]["run"]["own"] > 20
+        assert size["most"]["child"] > 20
+        assert size["folder_mib"] > 0
+    assert 0.8 < found["largest_to_smallest"]["driver"] < 1.2
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Rows travel at their own pace and come out in order."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -298,3 +299,40 @@ def test_an_interrupted_wait_for_a_drained_flow_cancels_it() -> None:
     command = [sys.executable, "-c", code, "-1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "stopped\n[0, 1, 2, 3] 1\n", done.stderr
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+async def threshold(row: int) -> int:
+    await asyncio.sleep(0)
+    return gc.get_threshold()[0]
+
+
+@pytest.mark.parametrize(("before", "within"), [(700, 100_000), (200_000, 200_000), (0, 0)])
+def test_garbage_is_looked_for_seldom_only_while_rows_flow(
+    collector: None, before: int, within: int
+) -> None:
+    gc.set_threshold(before, 10, 10)
+    assert set(flow(range(20), threshold, window=4, on_error=no_error)) == {within}
+    assert gc.get_threshold() == (before, 10, 10)
+
+
+def test_the_last_of_several_flows_at_once_lets_garbage_be_looked_for_as_before(
+    collector: None,
+) -> None:
+    gc.set_threshold(700, 10, 10)
+    outer = flow(iter(int, 1), threshold, window=2, on_error=no_error)
+    assert next(outer) == 100_000
+    assert set(flow(range(20), threshold, window=4, on_error=no_error)) == {100_000}
+    assert gc.get_threshold()[0] == 100_000
+    outer.close()
+    assert gc.get_threshold() == (700, 10, 10)
+
+
+def no_error(row: int, error: Exception) -> int:
+    raise error

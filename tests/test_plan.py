@@ -16,10 +16,12 @@ from magpie_steps import columns, shards
 from magpie_steps.capacity import (
     DATASET_BYTES,
     DATASET_ROW_BYTES,
+    ROWS_OF_A_COORDINATOR,
     WORK_BYTES,
     WORK_ROW_BYTES,
     measured_rate,
     plan,
+    shards_for,
 )
 from magpie_steps.capacity.rates import RATES, billions_of, rate_of
 from magpie_steps.capacity.small_run import plan_from_run
@@ -143,8 +145,32 @@ def test_more_gpus_take_less_time_and_as_many_gpu_hours():
     assert one.gpu_hours == WITHIN(many.gpu_hours)
     assert one.stages[1].wall_hours == WITHIN(64 * many.stages[1].wall_hours)
     assert one.shards == many.shards == 1
-    # 1,000 GPUs at 30 rows/s each are fed by 15 processes of 2,141 rows/s.
-    assert plan("", 10**7, 1000, measured_rate(30 * 50 / 51.55, "a100")).shards == 15
+
+
+def test_fleets_are_shared_by_as_many_shards_as_keep_them_busy():
+    """What the benchmark found one process to feed, less a quarter, is what each is asked for."""
+    figures = json.loads((RESULTS / "scale.json").read_text())["figures"]
+    most = figures["saturation"]["rows_per_second"]
+    assert most == WITHIN(ROWS_OF_A_COORDINATOR, rel=0.01)
+    assert [shards_for(rows) for rows in (1, 0.7 * most, 0.8 * most, 10 * most)] == [1, 1, 2, 14]
+    planned = {fleet["engines"]: shards_for(30 * fleet["engines"]) for fleet in figures["fleets"]}
+    fed = [f for f in figures["fleets"] if f["coordinators"] >= planned[f["engines"]]]
+    assert {8, 256} <= {fleet["engines"] for fleet in fed}
+    assert all(fleet["idle_steady_worst"] <= 0.03 for fleet in fed)
+
+
+def test_the_command_tells_how_many_gpus_a_shard_has(capsys):
+    flags = ["--rate", "30", "--num-rows", "10000000", "--gpus"]
+    assert main(["plan", *flags, "1000"]) == 0
+    said = capsys.readouterr().out
+    count = shards_for(1000 * 30 * 51.55 / 50)
+    mark = re.search(
+        rf"shards, at least (\[\d\]) +{count}, of {-(-1000 // count)} GPUs each\n", said
+    )
+    assert mark
+    assert f"{mark[1]} benchmarks/results/scale.json" in said
+    assert main(["plan", *flags, "2"]) == 0
+    assert "shards" not in capsys.readouterr().out
 
 
 def prose_rows(names, characters=1704):

@@ -1,3 +1,6 @@
+import math
+import random
+
 import pytest
 
 from magpie_steps.effort import Effort, effort_of
@@ -115,6 +118,20 @@ def test_reward_differences_are_averaged_where_there_are_both_rewards():
     assert (summary.compared, summary.mean_reward_difference) == (2, 0.5)
     assert dict(counted(summary))["mean reward difference"] == "+0.50"
     assert "mean reward difference" not in dict(counted(summarise(rows[1:])))
+
+
+def test_the_mean_of_rewards_is_as_exact_as_if_all_were_summed_at_once():
+    chance = random.Random(0)
+    numbers = [chance.uniform(-1, 1) * 10.0 ** chance.randint(-18, 18) for _ in range(2000)]
+    numbers += [-number for number in numbers[:1000]]
+    for order in (numbers, numbers[::-1], sorted(numbers)):
+        found = summarise(row(reward_difference=number) for number in order)
+        assert found.mean_reward_difference == math.fsum(numbers) / 3000
+
+
+def test_many_instructions_are_counted_once_each():
+    texts = [f"What is {number % 40_000}?" for number in range(400_000)]
+    assert summarise(row(instruction=text) for text in texts).distinct == 40_000
 
 
 def test_the_realised_mix_stands_beside_the_one_asked_for():

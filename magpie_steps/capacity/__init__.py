@@ -48,9 +48,17 @@ COMPARING_CORES = 2
 WRITTEN_ROWS = 100_000 / 3.35
 """Rows per second that become an output folder (``benchmarks/results/overhead.json``)."""
 
-ROWS_OF_A_DRIVER = 2141.0
-"""Rows per second that one process hands out and takes back at most
-(``benchmarks/results/throughput_simulated_128.json``)."""
+ROWS_OF_A_COORDINATOR = 1906.0
+"""Rows per second that one process hands out and takes back at most, on a core of its own
+(``benchmarks/results/scale.json``)."""
+
+COORDINATOR_LOAD = 0.75
+"""How much of that a plan asks of a process: rows with labels cost it more, other cores less."""
+
+SHARDS_SOURCE = (
+    f"benchmarks/results/scale.json: one process feeds engines of {ROWS_OF_A_COORDINATOR:,.0f}"
+    f" rows/s together at most; planned with {COORDINATOR_LOAD:.0%} of that"
+)
 
 DATASET_BYTES, DATASET_ROW_BYTES = 1.7, 400
 """Bytes of the output folder for a character of instruction and response, in three configurations,
@@ -91,7 +99,7 @@ class Plan:
         amounts: What is generated, by name: tokens, and model calls if they are known.
         dataset_bytes: Bytes of the output folder.
         work_bytes: Bytes of the work folder beside it.
-        shards: In how many shards it runs at least, as one process cannot feed more GPUs.
+        shards: In how many shards it should run at least, as one process cannot feed more GPUs.
         disk_source: Where the bytes are from.
     """
 
@@ -179,10 +187,15 @@ def plan(
         amounts={"completion_tokens": round(rows * tokens_per_row)},
         dataset_bytes=round(characters * DATASET_BYTES + rows * DATASET_ROW_BYTES),
         work_bytes=round(characters * WORK_BYTES + rows * WORK_ROW_BYTES),
-        shards=max(ceil(gpus * rate.responses / longer / ROWS_OF_A_DRIVER), 1),
+        shards=shards_for(gpus * rate.responses / longer),
         disk_source=f"{tokens} of {CHARACTERS_PER_TOKEN} characters; bytes for a character measured"
         " with this package",
     )
+
+
+def shards_for(rows_per_second: float) -> int:
+    """Return in how many shards, each a process of its own, so many rows per second are fed."""
+    return max(ceil(rows_per_second / (COORDINATOR_LOAD * ROWS_OF_A_COORDINATOR)), 1)
 
 
 def other_stages(rows: int) -> list[Stage]:

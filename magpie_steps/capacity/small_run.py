@@ -7,11 +7,11 @@ one, so the plan's last stage is the most that it can be.
 
 import json
 from collections.abc import Mapping, Sequence
-from math import ceil, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from magpie_steps.capacity import ROWS_OF_A_DRIVER, Plan, Stage, check
+from magpie_steps.capacity import Plan, Stage, check, shards_for
 
 REPLAYED_SHARE = 0.05
 """How much of a run may be of an earlier one; it took no time, so it was not measured."""
@@ -78,7 +78,7 @@ def _plan(folder: Path, record: Any, rows: int, gpus: int) -> Plan:
         amounts=amounts,
         dataset_bytes=round(times * _bytes(folder, "*.parquet")),
         work_bytes=round(times * _bytes(work, "*")),
-        shards=max(ceil(per_second / ROWS_OF_A_DRIVER), 1),
+        shards=shards_for(per_second),
         disk_source=source,
     )
 

@@ -2,9 +2,11 @@
 
 import argparse
 import json
+from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
-from magpie_steps.capacity import Plan, measured_rate, plan
+from magpie_steps.capacity import SHARDS_SOURCE, Plan, measured_rate, plan
 from magpie_steps.capacity.rates import GPUS, TOKENS_PER_ROW, rate_of
 from magpie_steps.capacity.small_run import plan_from_run
 from magpie_steps.cli.paths import path
@@ -75,7 +77,8 @@ def _asked_for(args: argparse.Namespace) -> Plan:
 
 def shown(found: Plan) -> str:
     """Return a plan as text: a table of its stages, then where its numbers are from."""
-    sources = list(dict.fromkeys([*(stage.source for stage in found.stages), found.disk_source]))
+    told = [*(stage.source for stage in found.stages), found.disk_source]
+    sources = list(dict.fromkeys([*told, *([SHARDS_SOURCE] if found.shards > 1 else [])]))
     marks = {source: f"[{number}]" for number, source in enumerate(sources, 1)}
     stages = [
         (f"{stage.name} {marks[stage.source]}", _hours(stage.gpu_hours, stage.wall_hours))
@@ -92,10 +95,18 @@ def shown(found: Plan) -> str:
         ("all stages, one after the other", _hours(found.gpu_hours, found.wall_hours)),
         (f"disk, dataset {disk}", _size(found.dataset_bytes)),
         (f"disk, work folder {disk}", _size(found.work_bytes)),
-        *([("shards, at least", f"{found.shards:,}")] if found.shards > 1 else []),
+        *_shards(found, marks),
     ]
     said = "\n".join(f"{mark} {source}" for source, mark in marks.items())
     return f"{table(lines)}\n\n{said}"
+
+
+def _shards(found: Plan, marks: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the line about shards, none where one process is enough."""
+    if found.shards == 1:
+        return []
+    share = f"{found.shards:,}, of {ceil(found.gpus / found.shards):,} GPUs each"
+    return [(f"shards, at least {marks[SHARDS_SOURCE]}", share)]
 
 
 def _hours(gpu_hours: float, wall_hours: float) -> str:
