@@ -20,9 +20,9 @@ class CompletionsEngine(HttpEngine):
     count of their tokens is compared with ours for each answer: a second BOS or a chat template
     around a prompt is found out at once. What the server can do beyond the standard (seeds, top_k,
     min_p, stop tokens, constraints) is tried when the engine is loaded. Several servers of the same
-    model share the requests; each goes to the least busy one, and is sent again when a server is
-    overloaded or gone. A server that only chats cannot serve: it opens the assistant's turn after
-    every prompt.
+    model share the requests: each goes to the one that will answer it soonest, and is sent again
+    when a server is overloaded or gone. One that is down joins when it is well. A server that only
+    chats cannot serve: it opens the assistant's turn after every prompt.
 
     Attributes:
         model: the tokenizer of the model that is served: a folder or a hub id.

@@ -4,19 +4,44 @@ import asyncio
 import json
 import os
 import random
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 
 from magpie_steps.certificates import REMEDY
 from magpie_steps.engines.addresses import proxy_for
+from magpie_steps.engines.routing import Router, Server
+from magpie_steps.engines.server_pool import (
+    Fault,
+    Flight,
+    MovedError,
+    NoServerError,
+    ServerPool,
+    Verdict,
+    Watch,
+)
+from magpie_steps.engines.stats import ServerStats
 from magpie_steps.redaction import redacted
 
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that a server may not give the next time."""
+
+REFUSALS = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405})
+"""Statuses by which a server refuses all requests: its key, model or address is another one."""
+
+_FAULTS = {
+    **dict.fromkeys((408, 425, 500), Fault.ONCE),
+    **dict.fromkeys((429, 503), Fault.OVERLOADED),
+    **dict.fromkeys((502, 504), Fault.LOST),
+    **dict.fromkeys(REFUSALS, Fault.REFUSED),
+}
+
+LEAST_PATIENCE_SECONDS = 1.0
+"""How long requests wait when all servers are out, besides the waits of the tries they have."""
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
@@ -53,17 +78,23 @@ class UntrustedError(UnreachableError):
 
 
 @dataclass(slots=True)
-class _Server:
-    url: str
-    in_flight: int = 0
-    rests_until: float = 0.0  # after a failed connection others are tried first
+class _Line:
+    """What one event loop has: connections, and the servers as it sees them."""
+
+    session: aiohttp.ClientSession
+    pool: ServerPool
+    keeper: "asyncio.Task[None] | None" = None
 
 
 @dataclass(slots=True)
 class HttpClient:
-    """Posts JSON to the server that has least to do, and tries again what may succeed then.
+    """Posts JSON to the server that will answer soonest, and tries again what may succeed then.
 
     It may be used from several event loops, each with connections of its own that end with it.
+
+    A server that is overloaded gets fewer requests for a while. Of several servers that are looked
+    after, one that goes away, refuses or breaks gets none until it is well again: the others get
+    them. A request that takes too long is sent to another one, too, if that has nothing to do.
 
     A server's certificate is verified, and no answer's text shows the key. Servers elsewhere are
     reached by the environment's proxies, if it names some.
@@ -73,11 +104,17 @@ class HttpClient:
         key_variable: the environment variable with the key for them; the key is kept nowhere else.
         key: a key that is not in the environment.
         timeout_seconds: how long one answer may take.
-        max_retries: how often a request is sent again.
-        on_retry: called each time one is.
+        max_retries: how often a request is sent again; as often again as there are other servers,
+            where they are looked after.
+        places: requests at each server at once.
+        on_retry: called each time one is sent again.
         reconnect: awaited before a request is sent again that got no answer at all, with the number
             of times that it was tried; raises if it makes no sense. Without it that is tried as
             often as anything else.
+        check: how servers are looked after, see `Watch`; None leaves them to the requests.
+        tell: takes a line about a server that goes or comes back.
+        stats: what is counted of each server, by its address.
+        resolver: finds the servers' hosts, where those are no names that the system knows.
     """
 
     urls: Sequence[str]
@@ -85,22 +122,35 @@ class HttpClient:
     key: str = field(default="", repr=False)
     timeout_seconds: float = 600.0
     max_retries: int = 6
+    places: int = 256
     on_retry: Callable[[], object] = bool
     reconnect: Callable[[int], Awaitable[object]] | None = None
-    _servers: list[_Server] = field(default_factory=list)
-    _sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = field(default_factory=dict)
-    _keepers: dict[asyncio.AbstractEventLoop, "asyncio.Task[None]"] = field(default_factory=dict)
+    check: Callable[[str, bool], Awaitable[Verdict]] | None = None
+    tell: Callable[[str], object] = bool
+    stats: dict[str, ServerStats] = field(default_factory=dict)
+    resolver: AbstractResolver | None = None
+    _known: Router | None = None  # what the last event loop found out about the servers
+    _lines: dict[asyncio.AbstractEventLoop, _Line] = field(default_factory=dict)
     _chance: random.Random = field(default_factory=random.Random, repr=False)
 
     def __post_init__(self) -> None:
-        self._servers = [_Server(url.rstrip("/")) for url in self.urls]
+        self.urls = [url.rstrip("/") for url in self.urls]
+        self.stats = {url: ServerStats(urlsplit(url).netloc) for url in self.urls}
 
     def only(self, url: str) -> "HttpClient":
-        """A client for one of the servers."""
-        return replace(self, urls=[url], _servers=[], _sessions={}, _keepers={})
+        """A client for one of the servers, which counts nothing."""
+        return replace(self, urls=[url], check=None, on_retry=bool, _known=None, _lines={})
+
+    def leave_out(self, urls: Collection[str]) -> None:
+        """Begin without some of the servers; they get requests once they pass `check`."""
+        self._known = Router(self.urls, self.places)
+        for server in self._known.servers:
+            if server.url in urls:
+                self._known.put_out(server)
+                self.stats[server.url].up = False
 
     async def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Post to the least busy server; returns the JSON of its answer.
+        """Post to the server that will answer soonest; returns the JSON of its answer.
 
         Raises:
             ServerError: a server answered with an error, the last time it was tried.
@@ -109,25 +159,30 @@ class HttpClient:
             GarbledError: an answer was no JSON, the last time it was tried.
             TimeoutError: an answer took too long, the last time it was tried.
         """
-        attempt = 0
+        pool = self._line().pool
+        flight = Flight(lambda server: self._send(server.url, path, body))
         while True:
-            server = self._least_busy()
             try:
-                return await self._send(server, path, body)
-            except (ServerError, GarbledError, TimeoutError) as error:
-                if attempt >= self.max_retries or not _may_pass(error):
-                    raise
-                wait = self._wait_after(error, attempt)
-            except aiohttp.ClientConnectorCertificateError as error:
-                raise UntrustedError(_about_certificate(server.url, error)) from error
+                return await pool.ask(flight)
+            except NoServerError as error:
+                raise UnreachableError(str(error)) from error
+            except MovedError:
+                wait = 0.0
             except aiohttp.ClientError as error:
-                wait = await self._after_lost_connection(server, attempt, error)
-            attempt += 1
+                wait = await self._after_lost_connection(error, pool, flight)
+            except (ServerError, GarbledError, TimeoutError) as error:
+                wait = self._after_bad_answer(error, pool, flight)
+            flight.attempts += 1
             self.on_retry()
             await asyncio.sleep(wait)
 
-    async def get(self, url: str, path: str) -> Any:
+    async def get(self, url: str, path: str, seconds: float | None = None) -> Any:
         """Get the JSON at one server, without trying again.
+
+        Args:
+            url: the server's address.
+            path: what to get there.
+            seconds: how long the answer may take; None is as long as any.
 
         Raises:
             ServerError: it answered with an error.
@@ -136,55 +191,83 @@ class HttpClient:
             UntrustedError: it does not show who it is, or the key cannot be sent.
         """
         try:
-            async with self._ask("GET", f"{url.rstrip('/')}{path}") as answer:
+            async with (
+                asyncio.timeout(seconds),
+                self._ask("GET", f"{url.rstrip('/')}{path}") as answer,
+            ):
                 return await self._content(answer)
         except aiohttp.ClientConnectorCertificateError as error:
             raise UntrustedError(_about_certificate(url, error)) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise UnreachableError(f"{url} does not answer: {_said(error)}") from error
 
-    async def _send(self, server: _Server, path: str, body: Mapping[str, Any]) -> Any:
-        server.in_flight += 1
-        try:
-            async with self._ask("POST", f"{server.url}{path}", json=body) as answer:
-                return await self._content(answer)
-        finally:
-            server.in_flight -= 1
+    async def _send(self, url: str, path: str, body: Mapping[str, Any]) -> Any:
+        async with self._ask("POST", f"{url}{path}", json=body) as answer:
+            content = await self._content(answer)
+        stats = self.stats[url]
+        stats.answers += 1
+        stats.tokens += _new_tokens(content)
+        return content
 
     async def _after_lost_connection(
-        self, server: _Server, attempt: int, error: Exception
+        self, error: aiohttp.ClientError, pool: ServerPool, flight: Flight
     ) -> float:
         """Return how long to wait before the next try."""
+        others = self.check is not None and pool.router.has_other(flight.avoid)
+        if isinstance(error, aiohttp.ClientConnectorCertificateError) and not others:
+            where = next((server.url for server in flight.avoid), "")
+            raise UntrustedError(_about_certificate(where, error)) from error
         if self.reconnect is not None:
-            await self.reconnect(attempt)
+            await self.reconnect(flight.attempts)
             return 0.0
-        if attempt >= self.max_retries:
+        if flight.attempts >= self._most_retries:
             raise UnreachableError(
-                f"{', '.join(self.urls)} did not answer {attempt + 1} times: {_said(error)}"
+                f"{', '.join(self.urls)} did not answer {flight.attempts + 1} times: {_said(error)}"
             ) from error
-        now, wait = time.monotonic(), self._wait(attempt)
-        server.rests_until = now + wait
-        return 0.0 if any(each.rests_until <= now for each in self._servers) else wait
+        # One that is looked after is out now, so that the next try waits for a place.
+        return 0.0 if self.check is not None else self._wait(flight.attempts)
 
-    def _wait_after(self, error: Exception, attempt: int) -> float:
-        """How long to wait after an answer that was none; a time-out was long enough."""
-        if isinstance(error, TimeoutError):
+    def _after_bad_answer(
+        self,
+        error: ServerError | GarbledError | TimeoutError,
+        pool: ServerPool,
+        flight: Flight,
+    ) -> float:
+        """Return how long to wait before the next try; a time-out was long enough."""
+        others = self.check is not None and pool.router.has_other(flight.avoid)
+        elsewhere = others and _fault(error) is Fault.REFUSED
+        if flight.attempts >= self._most_retries or not (elsewhere or _may_pass(error)):
+            raise error
+        rests = _fault(error) is Fault.OVERLOADED  # then there is no place to be had
+        if others or rests or isinstance(error, TimeoutError):
             return 0.0
         asked = error.retry_after if isinstance(error, ServerError) else 0.0
-        return max(asked, self._wait(attempt))
+        return max(asked, self._wait(flight.attempts))
+
+    def _rest(self, server: Server, error: Exception, attempts: int) -> float:
+        """How long an overloaded server is left alone; longer each time if there are others."""
+        asked = error.retry_after if isinstance(error, ServerError) else 0.0
+        return max(asked, self._wait(server.troubles if self.check else attempts))
+
+    @property
+    def _most_retries(self) -> int:
+        return self.max_retries + (len(self.urls) - 1 if self.check is not None else 0)
 
     def _wait(self, attempt: int) -> float:
         """A time that doubles with each attempt, drawn so that clients do not come back at once."""
-        longest = min(FIRST_WAIT_SECONDS * 2**attempt, LONGEST_WAIT_SECONDS)
+        longest = min(FIRST_WAIT_SECONDS * 2 ** min(attempt, 30), LONGEST_WAIT_SECONDS)
         return self._chance.uniform(longest / 2, longest)
 
-    def _least_busy(self) -> _Server:
-        now = time.monotonic()
-        return min(self._servers, key=lambda each: (each.rests_until > now, each.in_flight))
+    def _watch(self) -> Watch | None:
+        if self.check is None:
+            return None
+        waits = (FIRST_WAIT_SECONDS * 2**attempt for attempt in range(self.max_retries))
+        patience = LEAST_PATIENCE_SECONDS + sum(min(w, LONGEST_WAIT_SECONDS) for w in waits)
+        return Watch(self.check, self.tell, self._wait, patience)
 
     def _ask(self, verb: str, address: str, **body: Any) -> Any:
         # A session's own headers would go to the proxy too.
-        return self._session().request(
+        return self._line().session.request(
             verb,
             address,
             headers=self._headers(),
@@ -193,27 +276,35 @@ class HttpClient:
             **body,
         )
 
-    def _session(self) -> aiohttp.ClientSession:
+    def _line(self) -> _Line:
         loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None:
-            session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+        line = self._lines.get(loop)
+        if line is None:
+            known = self._known
+            router = self._known = known.heir() if known else Router(self.urls, self.places)
+            session = aiohttp.ClientSession(
+                connector=self._connector(),
                 timeout=aiohttp.ClientTimeout(total=self.timeout_seconds, sock_connect=30),
             )
+            pool = ServerPool(router, _fault, self._rest, self.stats, self._watch())
+            line = self._lines[loop] = _Line(session, pool)
             # A loop knows its tasks only weakly, so this one is kept here.
-            self._keepers[loop] = loop.create_task(self._close_with(loop, session))
-        return session
+            line.keeper = loop.create_task(self._keep(loop, line))
+        return line
 
-    async def _close_with(
-        self, loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession
-    ) -> None:
-        """Wait for the end of the loop, which cancels its tasks, and close the connections."""
+    def _connector(self) -> aiohttp.TCPConnector:
+        own = self.resolver
+        # What a name of the run's own stands for changes when its server has moved.
+        return aiohttp.TCPConnector(limit=0, resolver=own, use_dns_cache=own is None)
+
+    async def _keep(self, loop: asyncio.AbstractEventLoop, line: _Line) -> None:
+        """Look after the servers until the end of the loop, which cancels its tasks."""
         try:
+            await line.pool.look_after()
             await asyncio.Event().wait()
         finally:
-            del self._sessions[loop], self._keepers[loop]
-            await session.close()
+            del self._lines[loop]
+            await line.session.close()
 
     def _headers(self) -> dict[str, str]:
         key = self._key()
@@ -253,6 +344,26 @@ class HttpClient:
 
 def _may_pass(error: Exception) -> bool:
     return not isinstance(error, ServerError) or error.status in RETRIED
+
+
+def _fault(error: Exception) -> Fault:
+    """Whose fault it is that a request has no answer."""
+    if isinstance(error, ServerError):
+        return _FAULTS.get(error.status, Fault.OWN)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return Fault.REFUSED
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return Fault.GONE
+    if isinstance(error, GarbledError | TimeoutError):
+        return Fault.ONCE
+    return Fault.LOST if isinstance(error, aiohttp.ClientError) else Fault.OWN
+
+
+def _new_tokens(answer: Any) -> int:
+    """The tokens that a server says it has written, 0 if it says nothing."""
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) else 0
 
 
 def _about_certificate(url: str, error: aiohttp.ClientConnectorCertificateError) -> str:

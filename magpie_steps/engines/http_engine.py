@@ -3,34 +3,31 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from distilabel.errors import DistilabelUserError
 from pydantic import Field, PrivateAttr
 
-from magpie_steps.engines.abilities import Abilities, Probe, find_abilities, prompt_fields
+from magpie_steps.engines.abilities import Abilities, Probe, prompt_fields
+from magpie_steps.engines.admission import Admission, Found
 from magpie_steps.engines.base import Completion, EngineLostError, Sampling, run_to_end
 from magpie_steps.engines.completions_wire import FEATURE_OF, read_answer, sampling_fields
 from magpie_steps.engines.fan_out import FanOut
 from magpie_steps.engines.first_token import complete_in_two
 from magpie_steps.engines.http_client import (
+    REFUSALS,
     RETRIED,
     GarbledError,
     HttpClient,
     ServerError,
     UnreachableError,
-    UntrustedError,
 )
 from magpie_steps.engines.model_files import find_tokenizer
 from magpie_steps.engines.pretrained import config_of, generation_config_of
 from magpie_steps.engines.tokenized import TokenizerEngine
 
-SERVED_LIMITS = ("max_model_len", "context_length")
-"""Where servers say how many tokens a prompt and its answer may have, in their list of models."""
-
-OF_THE_SERVER = (RETRIED - {500}) | {301, 302, 303, 307, 308, 401, 403, 404, 405}
+OF_THE_SERVER = (RETRIED - {500}) | REFUSALS
 """Statuses that no prompt is to blame for: when they do not end, no row can be answered."""
 
 MOST_FAILURES = 16
@@ -61,7 +58,6 @@ class HttpEngine(TokenizerEngine, ABC):
     _length: int = PrivateAttr(default=0)
     _fingerprint: str = PrivateAttr(default="")
     _failures: int = PrivateAttr(default=0)
-    _slots: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = PrivateAttr(default_factory=dict)
 
     @abstractmethod
     def _make_client(self) -> HttpClient:
@@ -112,7 +108,6 @@ class HttpEngine(TokenizerEngine, ABC):
     def unload(self) -> None:
         """Let go of the tokenizer and the servers; never raises."""
         self._client = self._abilities = self._fan_out = None
-        self._slots = {}
         super().unload()
 
     async def _complete(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
@@ -125,80 +120,38 @@ class HttpEngine(TokenizerEngine, ABC):
         folder = find_tokenizer(self.model, self.revision, trust_remote_code=self.trust_remote_code)
         self._read_tokenizer(folder, generation_config_of(folder))
         client = self._client = self._make_client()
-        listed, self._abilities = run_to_end(self._look(client))
-        self._length = self._allowed_length(folder, listed)
+        client.places = max(self.most_requests // len(client.urls), 1)
+        wanted, another_will_do = self._wanted_model()
+        admission = Admission(
+            client,
+            model=self.model,
+            wanted=wanted,
+            another_will_do=another_will_do,
+            probe=self._probe,
+        )
+        found = run_to_end(admission.begin())
+        self._served, self._abilities = found.served, found.abilities
+        self._length = self._allowed_length(folder, found.limit)
+        if len(client.urls) > 1:
+            self._look_after(client, admission, found)
         self._fan_out = FanOut(self._send)
         self._fingerprint = self._make_fingerprint(folder)
-        self._say_what_is_missing(client.urls[0], self._abilities)
+        self._say_what_is_missing(client.urls[0], found.abilities)
+
+    def _look_after(self, client: HttpClient, admission: Admission, found: Found) -> None:
+        """Have several servers looked after, and say which of them the run begins without."""
+        client.check, client.tell = admission.check, self._logger.warning
+        client.leave_out(found.away)
+        self.stats.servers = list(client.stats.values())
+        up = len(client.urls) - len(found.away)
+        for url, why in found.away.items():
+            self._logger.warning(
+                f"{url} is out: {why}. The run begins with the others ({up} of"
+                f" {len(client.urls)} are up); it gets requests when it is well"
+            )
 
     def _count_retry(self) -> None:
         self.stats.retries += 1
-
-    async def _look(self, client: HttpClient) -> tuple[dict[str, Any], Abilities]:
-        """What the first server says of the model, and what all of them can do."""
-        entries = [await self._find_model(client, url) for url in client.urls]
-        found = await asyncio.gather(*(self._try_out(client.only(url)) for url in client.urls))
-        try:
-            return entries[0], reduce(Abilities.both, found)
-        except ValueError as error:
-            raise DistilabelUserError(
-                f"the servers {', '.join(client.urls)} are of different kinds: {error}; give"
-                " servers of one kind"
-            ) from error
-
-    async def _find_model(self, client: HttpClient, url: str) -> dict[str, Any]:
-        """Choose the model's name at a server; returns what the server says of it."""
-        try:
-            answer = await client.get(url, "/models")
-        except UntrustedError as error:
-            raise DistilabelUserError(str(error)) from error
-        except UnreachableError as error:
-            raise DistilabelUserError(
-                f"no server to work with: {error}; start one (for example `vllm serve"
-                f" {self.model}`), or check its address"
-            ) from error
-        except ServerError as error:
-            if error.status in (401, 403):
-                raise DistilabelUserError(
-                    f"{url} refuses the key ({error.status}); set {client.key_variable} to the"
-                    " server's key"
-                ) from error
-            self._served = self._wanted_model()[0]
-            return {}
-        except GarbledError as error:
-            raise DistilabelUserError(
-                f"{error}; {url} is no server of completions: check its address"
-            ) from error
-        return self._choose(url, answer)
-
-    def _choose(self, url: str, answer: Any) -> dict[str, Any]:
-        entries = {
-            str(entry["id"]): entry
-            for entry in _listed(answer)
-            if isinstance(entry, dict) and "id" in entry
-        }
-        wanted, another_will_do = self._wanted_model()
-        if wanted not in entries and another_will_do and len(entries) == 1:
-            wanted = next(iter(entries))
-        if entries and wanted not in entries:
-            raise DistilabelUserError(
-                f"{url} has no model {wanted!r}; it serves {', '.join(sorted(entries))}: give one"
-                " of these as served_model"
-            )
-        self._served = wanted
-        return entries.get(wanted, {})
-
-    async def _try_out(self, client: HttpClient) -> Abilities:
-        async def ask(fields: Any) -> Any:
-            return await client.post("/completions", {"model": self._served, **fields})
-
-        try:
-            return await find_abilities(ask, self._probe(), client.urls[0])
-        except (UnreachableError, TimeoutError, GarbledError, ServerError) as error:
-            raise DistilabelUserError(
-                f"{client.urls[0]} does not complete prompts: {error or type(error).__name__}; see"
-                " to the server, or check its address"
-            ) from error
 
     def _probe(self) -> Probe:
         try:
@@ -224,9 +177,7 @@ class HttpEngine(TokenizerEngine, ABC):
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    def _allowed_length(self, folder: Path, listed: dict[str, Any]) -> int:
-        limits = (listed.get(name) for name in SERVED_LIMITS)
-        served = next((limit for limit in limits if isinstance(limit, int) and limit > 1), None)
+    def _allowed_length(self, folder: Path, served: int | None) -> int:
         if self.max_context_tokens and served and self.max_context_tokens > served:
             raise DistilabelUserError(
                 f"max_context_tokens is {self.max_context_tokens}, but the server takes {served};"
@@ -276,8 +227,7 @@ class HttpEngine(TokenizerEngine, ABC):
             "n": n,
         }
         try:
-            async with self._slot():
-                answer = await client.post("/completions", body)
+            answer = await client.post("/completions", body)
             done = read_answer(
                 answer,
                 len(prompt_ids),
@@ -303,14 +253,6 @@ class HttpEngine(TokenizerEngine, ABC):
             return True
         return isinstance(error, ServerError) and error.status in OF_THE_SERVER
 
-    def _slot(self) -> asyncio.Semaphore:
-        """A place at the servers, of which each event loop has as many as there are."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._slots:
-            self._slots = {open: s for open, s in self._slots.items() if not open.is_closed()}
-            self._slots[loop] = asyncio.Semaphore(self.most_requests)
-        return self._slots[loop]
-
     def _prompt(self, prompt_ids: Sequence[int], abilities: Abilities) -> dict[str, Any]:
         """The prompt in the form that the servers take."""
         if abilities.takes_ids:
@@ -323,9 +265,3 @@ class HttpEngine(TokenizerEngine, ABC):
                 " takes only text; use a server that takes token ids, such as vLLM"
             )
         return prompt_fields(abilities, prompt_ids, text, self._bos)
-
-
-def _listed(answer: Any) -> list[Any]:
-    """The models in an answer, [] if it lists none."""
-    models = answer.get("data") if isinstance(answer, dict) else None
-    return models if isinstance(models, list) else []

@@ -7,6 +7,43 @@ from typing import Any
 
 
 @dataclass(slots=True)
+class ServerStats:
+    """Counters of one of several servers.
+
+    Attributes:
+        name: its host and port.
+        up: whether it gets requests.
+        answers: requests that it answered.
+        tokens: new tokens in these answers.
+        rescued: requests that took too long there and were sent to another server, too.
+        clock: returns seconds; only differences count.
+    """
+
+    name: str
+    up: bool = True
+    answers: int = 0
+    tokens: int = 0
+    rescued: int = 0
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    _looked: float = 0.0
+    _tokens: int = 0
+
+    def __post_init__(self) -> None:
+        self._looked = self.clock()
+
+    def recent_rate(self) -> float:
+        """Return the tokens per second since this was asked last, or since the beginning."""
+        now, tokens = self.clock(), self.tokens - self._tokens
+        seconds = max(now - self._looked, 1e-9)
+        self._looked, self._tokens = now, self.tokens
+        return tokens / seconds
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a run's record keeps, ready for JSON."""
+        return {"answers": self.answers, "tokens": self.tokens, "rescued": self.rescued}
+
+
+@dataclass(slots=True)
 class EngineStats:
     """Counters of one engine object since its `load()`.
 
@@ -21,6 +58,7 @@ class EngineStats:
         completion_tokens: new tokens of the generated completions.
         retries: requests that were sent again, to a server that had failed on them.
         in_flight: requests that the engine has not answered yet.
+        servers: where the engine is several servers, what each of them did.
         clock: returns seconds; only differences count.
     """
 
@@ -34,6 +72,7 @@ class EngineStats:
     completion_tokens: int = 0
     retries: int = 0
     in_flight: int = 0
+    servers: list[ServerStats] = field(default_factory=list)
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     _first: float | None = None
     _last: float = 0.0
@@ -76,6 +115,7 @@ class EngineStats:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything that a run's record keeps, ready for JSON."""
+        servers = {each.name: each.as_dict() for each in self.servers}
         return {
             "capacity": self.capacity,
             "gpus": self.gpus,
@@ -88,6 +128,7 @@ class EngineStats:
             "completion_tokens": self.completion_tokens,
             "seconds": round(self.seconds, 3),
             "busy_share": round(self.busy_share, 4),
+            **({"servers": servers} if servers else {}),
         }
 
     def _advance(self) -> None:

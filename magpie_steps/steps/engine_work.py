@@ -48,7 +48,16 @@ def work_of(stats: EngineStats, seconds: float) -> list[str]:
         f"{stats.in_flight} in flight{waiting}",
         f"engine {stats.busy_share:.0%} busy",
         *([f"{stats.retries} retries"] if stats.retries else []),
+        *([_servers_of(stats)] if stats.servers else []),
     ]
+
+
+def _servers_of(stats: EngineStats) -> str:
+    """Return how many servers are up, and what each gives since this was told last."""
+    up = sum(server.up for server in stats.servers)
+    rates = [(server, server.recent_rate()) for server in stats.servers]
+    each = (f"{s.name} {f'{rate:,.0f}' if s.up else 'out'}" for s, rate in rates)
+    return f"{up}/{len(rates)} servers up ({', '.join(each)} tokens/s)"
 
 
 @dataclass(slots=True)
