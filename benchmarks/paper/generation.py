@@ -1,0 +1,226 @@
+"""What does the aligned model write, and which of it is trained on?
+
+Each function is one pipeline of ours. Its rows become a pool: a parquet file with nothing but what
+a trainer of TRL reads.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from figures import say
+
+import magpie_steps
+from magpie_steps.recipes import Recipe, recipe_named
+from magpie_steps.rules import LevelAtLeast, NumberAbove
+from paper.control import control_rows
+from paper.held_out import asks_held_out, occurrences, questions
+from paper.plan import (
+    BASE_PAIRS,
+    CONTROL,
+    FILTERED,
+    MULTI_TURN,
+    PAIRS,
+    RAW,
+    Folders,
+    Plan,
+)
+
+SEED = 1
+MULTI_TURNS = 2
+"""User turns of a multi-turn row, as in Magpie-Pro-MT."""
+
+RECIPE = Recipe(
+    "miniature",
+    (
+        LevelAtLeast("input_quality", "average"),
+        NumberAbove("min_neighbor_distance", 0.0),
+        NumberAbove("instruct_reward", 1.0),
+    ),
+    source="the paper's filter for Pro (Table 5)",
+    description="The bound of the reward is tiny-reward's: a quarter of its rewards are below.",
+)
+
+Row = Mapping[str, Any]
+
+
+def make_pools(plan: Plan, folders: Folders) -> dict[str, dict[str, Any]]:
+    """Write the pools that are not there yet; say how many rows each has and what they hold.
+
+    Raises:
+        ValueError: If the recipe leaves fewer rows than the largest set has.
+    """
+    makers: dict[str, Callable[[], Iterable[Row]]] = {
+        RAW: lambda: _judged(plan, folders),
+        FILTERED: lambda: [row for row in _judged(plan, folders) if row["keep"]],
+        MULTI_TURN: lambda: _multi_turn(plan, folders),
+        CONTROL: lambda: ({"messages": each} for each in control_rows(plan.largest, SEED)),
+        PAIRS: lambda: _pairs(plan, folders),
+        BASE_PAIRS: lambda: _base_pairs(plan, folders),
+    }
+    for name, make in makers.items():
+        if not folders.pool(name).exists():
+            say(f"making the pool {name}")
+            _write(folders.pool(name), make())
+    found = {name: _described(folders.pool(name), plan) for name in makers}
+    for name in (RAW, FILTERED, MULTI_TURN):
+        if found[name]["rows"] < plan.largest:
+            raise ValueError(
+                f"the pool {name} has {found[name]['rows']} rows; the largest set needs"
+                f" {plan.largest}: raise --pool or lower --unit"
+            )
+    return found
+
+
+def run(steps: Sequence[Any], folder: Path) -> list[dict[str, Any]]:
+    """Run steps as a pipeline; a run that was finished before gives its rows again."""
+    from distilabel.pipeline import Pipeline
+
+    with Pipeline(name=folder.name) as pipeline:
+        made = [step() for step in steps]
+        for before, after in pairwise(made):
+            before >> after
+    rows = magpie_steps.run_pipeline(pipeline, work_dir=folder, use_cache=True).dataset
+    return list(rows)
+
+
+def engine(model: str) -> magpie_steps.TransformersEngine:
+    """Return a new engine of a model."""
+    return magpie_steps.TransformersEngine(model=model)
+
+
+def tagger(plan: Plan) -> Any:
+    """Return what labels instructions: the model itself, rules for the embedded one."""
+    if plan.is_miniature:
+        return magpie_steps.RuleTagger()
+    return magpie_steps.InstructionTagger(llm=engine(plan.model))
+
+
+def recipe(plan: Plan) -> Recipe:
+    """Return the paper's filter, with a bound of the reward that suits the reward model."""
+    return RECIPE if plan.is_miniature else recipe_named("pro").with_longest(plan.largest)
+
+
+def sampling(plan: Plan, temperature: float) -> dict[str, Any]:
+    """Return how answers are sampled."""
+    return {"temperature": temperature, "max_new_tokens": plan.answer_tokens}
+
+
+def _judged(plan: Plan, folders: Folders) -> list[dict[str, Any]]:
+    """Single turns with what the recipe reads; `keep` is what it says."""
+    rows = run(
+        [
+            lambda: magpie_steps.ConversationGenerator(
+                llm=engine(plan.model),
+                num_rows=plan.pool,
+                seed=SEED,
+                batch_size=1000,
+                response_sampling=sampling(plan, 0.0),
+            ),
+            lambda: tagger(plan),
+            lambda: magpie_steps.RewardScorer(reward_model={"model": plan.reward_model}),
+            lambda: magpie_steps.NeighbourDistance(),
+            lambda: magpie_steps.ApplyRecipe(recipe=recipe(plan).as_dict()),
+        ],
+        folders.pipelines / RAW,
+    )
+    return [row for row in rows if row["response"]]
+
+
+def _multi_turn(plan: Plan, folders: Folders) -> list[dict[str, Any]]:
+    rows = run(
+        [
+            lambda: magpie_steps.ConversationGenerator(
+                llm=engine(plan.model),
+                # Held-out combinations cost two turns of them more rows than one.
+                num_rows=round(plan.largest * 1.5),
+                seed=SEED + 1,
+                batch_size=1000,
+                n_turns=MULTI_TURNS,
+                response_sampling=sampling(plan, 0.0),
+            )
+        ],
+        folders.pipelines / MULTI_TURN,
+    )
+    return [row for row in rows if row["keep"]]
+
+
+def _pairs(plan: Plan, folders: Folders) -> list[dict[str, Any]]:
+    """The best and the worst of five answers at temperature 0.8."""
+    rows = run(
+        [
+            lambda: magpie_steps.InstructionGenerator(
+                llm=engine(plan.model), num_rows=plan.pairs, seed=SEED + 2, batch_size=1000
+            ),
+            lambda: magpie_steps.SampleResponses(
+                llm=engine(plan.model),
+                seed=SEED,
+                input_batch_size=1000,
+                sampling=sampling(plan, 0.8),
+            ),
+            lambda: magpie_steps.RewardScorer(reward_model={"model": plan.reward_model}),
+            lambda: magpie_steps.FormatPreference(min_margin=0.5),
+        ],
+        folders.pipelines / PAIRS,
+    )
+    return [row for row in rows if row["keep"]]
+
+
+def _base_pairs(plan: Plan, folders: Folders) -> list[dict[str, Any]]:
+    """The aligned model's answer against the base model's."""
+    rows = run(
+        [
+            lambda: magpie_steps.ConversationGenerator(
+                llm=engine(plan.model),
+                num_rows=plan.pairs,
+                seed=SEED + 3,
+                batch_size=1000,
+                response_sampling=sampling(plan, 0.0),
+            ),
+            lambda: magpie_steps.BaseResponse(
+                llm=engine(plan.base_model),
+                input_batch_size=1000,
+                sampling={"max_new_tokens": 64},
+            ),
+            lambda: magpie_steps.RewardScorer(reward_model={"model": plan.reward_model}),
+            lambda: magpie_steps.FormatPreference(source="instruct_vs_base"),
+        ],
+        folders.pipelines / BASE_PAIRS,
+    )
+    return [row for row in rows if row["keep"]]
+
+
+def _write(path: Path, rows: Iterable[Row]) -> None:
+    """Write what a trainer reads of rows that ask nothing held out, beside the file's place."""
+    taken = [_for_training(row) for row in rows]
+    kept = [row for row in taken if not asks_held_out(_conversation(row))]
+    if not kept:
+        raise ValueError(f"no row is left for the pool {path.stem}; raise --pool and --pairs")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    pq.write_table(pa.Table.from_pylist(kept), partial, compression="zstd")
+    partial.rename(path)
+
+
+def _for_training(row: Row) -> dict[str, Any]:
+    names = ("prompt", "chosen", "rejected") if "chosen" in row else ("messages",)
+    return {
+        name: [{"role": m["role"], "content": m["content"]} for m in row[name]] for name in names
+    }
+
+
+def _conversation(row: Row) -> list[dict[str, str]]:
+    return list(row.get("messages") or [*row["prompt"], *row["chosen"]])
+
+
+def _described(path: Path, plan: Plan) -> dict[str, Any]:
+    talks = [_conversation(row) for row in pq.read_table(path).to_pylist()]
+    asked = [next(m["content"] for m in talk if m["role"] == "user") for talk in talks]
+    return {
+        "rows": len(talks),
+        "distinct_questions": len(set(asked)),
+        "held_out_questions": occurrences(talks, questions(plan.questions)),
+    }

@@ -1,0 +1,208 @@
+"""What becomes of the base model when TRL trains it on a set?
+
+Everything here needs nothing but the pools, the questions and TRL: this half of a run can be taken
+to another machine.
+"""
+
+import json
+import math
+import os
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow.parquet as pq
+import torch
+import transformers
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from paper.answering import CHAT, PLAIN, answers
+from paper.muon import MuonAndAdamW
+from paper.plan import Chain, Folders, Plan, Training
+
+
+def train_all(plan: Plan, folders: Folders, jobs: int) -> None:
+    """Train what has no answers yet, in several processes, and ask the two reference models."""
+    disable_progress_bars()
+    if plan.is_miniature:
+        ask_references(plan, folders)
+    if jobs == 1:
+        for chain in plan.chains:
+            train_chain(plan, folders, chain)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(train_chain, plan, folders, chain) for chain in plan.chains]
+        for each in waiting:
+            each.result()
+
+
+def ask_references(plan: Plan, folders: Folders) -> None:
+    """Ask the aligned model as chat, and the base model in each way that it might understand."""
+    for name, model, forms in (
+        ("instruct", plan.model, (CHAT,)),
+        ("base", plan.base_model, (CHAT, *PLAIN)),
+    ):
+        for form in forms:
+            path = folders.answers(f"{name}@{form}")
+            if not path.exists():
+                network, tokenizer = _loaded(model)
+                _ask(network.to(plan.device), tokenizer, path, folders, form=form)
+
+
+def train_chain(plan: Plan, folders: Folders, chain: Chain) -> None:
+    """Train on a chain's set and on its pairs; what has answers is not trained again."""
+    disable_progress_bars()
+    missing = [p for p in chain.preferences if not _answered(folders, chain.preferred_name(p))]
+    needed = bool(missing) and not folders.trained(chain.name).exists()
+    if needed or not _answered(folders, chain.name):
+        _imitate(plan, folders, chain)
+    for pairs in missing:
+        _prefer(plan, folders, chain, pairs)
+
+
+def sft_config(training: Training, device: str, seed: int, rows: int) -> SFTConfig:
+    """Return how TRL trains on conversations. User turns count in the loss like answers."""
+    return SFTConfig(
+        **_common(training, device, seed, rows),
+        max_length=training.max_length,
+        # Short rows beside short rows: no packing, so no row sees another.
+        train_sampling_strategy="group_by_length",
+    )
+
+
+def dpo_config(training: Training, device: str, seed: int, pairs: int) -> DPOConfig:
+    """Return how TRL trains on preference pairs."""
+    return DPOConfig(
+        **_common(training, device, seed, pairs),
+        max_length=training.max_length,
+        beta=training.beta,
+    )
+
+
+def _imitate(plan: Plan, folders: Folders, chain: Chain) -> None:
+    """Train the base model on a set; keep the model if pairs go on from it."""
+    rows = _drawn(folders.pool(chain.pool), chain.size * plan.unit, chain.seed)
+    config = sft_config(plan.sft, plan.device, chain.seed, len(rows))
+    model, tokenizer = _loaded(plan.base_model)
+    rate = plan.sft.muon_rate
+    trainer = SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=rows,
+        processing_class=tokenizer,
+        optimizers=(MuonAndAdamW(model, rate, config.learning_rate) if rate else None, None),
+    )
+    effort = _train(trainer, chain.name)
+    if chain.preferences or not plan.is_miniature:
+        _save(trainer, folders.trained(chain.name))
+    _ask(model, tokenizer, folders.answers(chain.name), folders, effort)
+
+
+def _prefer(plan: Plan, folders: Folders, chain: Chain, pairs: str) -> None:
+    """Let a trained model go on with pairs."""
+    name = chain.preferred_name(pairs)
+    rows = _whole(folders.pool(pairs)).shuffle(chain.seed)
+    model, tokenizer = _loaded(str(folders.trained(chain.name)))
+    config = dpo_config(plan.dpo, plan.device, chain.seed, len(rows))
+    trainer = DPOTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
+    effort = _train(trainer, name)
+    if not plan.is_miniature:
+        _save(trainer, folders.trained(name))
+    _ask(model, tokenizer, folders.answers(name), folders, effort)
+
+
+def _common(training: Training, device: str, seed: int, rows: int) -> dict[str, Any]:
+    steps = math.ceil(rows / training.batch * training.epochs)
+    warmup = training.warmup if training.warmup >= 1 else training.warmup * steps
+    return {
+        "output_dir": tempfile.gettempdir(),
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": training.schedule,
+        "num_train_epochs": training.epochs,
+        "per_device_train_batch_size": training.per_device,
+        "gradient_accumulation_steps": max(1, training.batch // training.per_device),
+        "warmup_steps": round(min(warmup, steps / 10)),
+        "weight_decay": 0.01,
+        "adam_beta2": 0.98,
+        "seed": seed,
+        "bf16": True,
+        "use_cpu": device == "cpu",
+        "gradient_checkpointing": training.checkpointing,
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "disable_tqdm": True,
+    }
+
+
+def _train(trainer: SFTTrainer | DPOTrainer, name: str) -> dict[str, Any]:
+    """Train; return what it took."""
+    trainer.remove_callback(PrinterCallback)  # it prints what is printed below
+    result = trainer.train()
+    effort = {
+        "rows": len(trainer.train_dataset),
+        "steps": result.global_step,
+        "seconds": round(result.metrics["train_runtime"], 1),
+        "loss": round(result.training_loss, 4),
+        "device": torch.cuda.get_device_name() if trainer.model.device.type == "cuda" else "cpu",
+    }
+    print(f"{name}: {effort}", flush=True)
+    return effort
+
+
+def _drawn(path: Path, count: int, seed: int) -> Dataset:
+    rows = _whole(path)
+    return rows.shuffle(seed).select(range(min(count, len(rows))))
+
+
+def disable_progress_bars() -> None:
+    """Leave standard output and error to what the benchmark itself says."""
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+def _whole(path: Path) -> Dataset:
+    return Dataset(pq.read_table(path))
+
+
+def _loaded(model: str) -> tuple[Any, Any]:
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    return network, AutoTokenizer.from_pretrained(model)
+
+
+def _save(trainer: SFTTrainer | DPOTrainer, folder: Path) -> None:
+    """Save a model and its tokenizer beside the folder's place, unless a run before did."""
+    if not folder.exists():
+        partial = folder.with_name(f"{folder.name}.partial")
+        trainer.save_model(str(partial))
+        partial.rename(folder)
+
+
+def _answered(folders: Folders, name: str) -> bool:
+    return folders.answers(name).exists()
+
+
+def _ask(
+    model: Any,
+    tokenizer: Any,
+    path: Path,
+    folders: Folders,
+    effort: dict[str, Any] | None = None,
+    form: str = CHAT,
+) -> None:
+    """Write a model's answers, and what its training took."""
+    questions = json.loads(folders.questions.read_text(encoding="utf-8"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    found = {"training": effort, "answers": answers(model, tokenizer, questions, form)}
+    partial.write_text(json.dumps(found), encoding="utf-8")
+    os.replace(partial, path)

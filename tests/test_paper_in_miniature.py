@@ -1,0 +1,212 @@
+"""The paper in miniature: what its parts promise, and a run on tiny sizes from end to end."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+from types import ModuleType
+
+import pytest
+import torch
+import transformers
+
+from magpie_steps.embedded.dialogues.checker import is_correct_answer, read_instruction
+from magpie_steps.embedded.dialogues.conversations import categories, draw_conversation, draw_turn
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+SCRIPT = BENCHMARKS / "paper_in_miniature.py"
+
+
+@pytest.fixture(autouse=True)
+def _parts_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
+def part(name: str) -> ModuleType:
+    return importlib.import_module(f"paper.{name}")
+
+
+def run_script(*flags: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *flags],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def asked(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}, {"role": "assistant", "content": "-"}]
+
+
+def test_held_out_questions_are_noticed_and_others_are_not() -> None:
+    held_out = part("held_out")
+    questions = held_out.questions(200)
+    assert all(held_out.asks_held_out(asked(question)) for question in questions)
+    rng = Random(3)
+    known = [draw_conversation(rng) for _ in range(500)]
+    assert not any(map(held_out.asks_held_out, known))
+    assert held_out.occurrences([asked(questions[0]), *known], questions) == 1
+
+
+def test_a_follow_up_that_asks_something_held_out_is_noticed() -> None:
+    """A second turn names only what changes; what it asks is known from the turn before."""
+    held_out, rng = part("held_out"), Random(5)
+    found = {True: 0, False: 0}
+    for number in range(600):
+        family = (turn := draw_turn(rng, "math")).family
+        if family is None or not family.follow_ups or not family.holds_out:
+            continue
+        follow_up = family.follow_ups[0]
+        fresh = family.draw(rng, held_out=bool(number % 2))
+        text = follow_up.phrasing.format(**{**turn.values, **fresh, **follow_up.fixed})
+        values = family.read_follow_up(turn.values, text)
+        if values is not None and read_instruction(text) is None:
+            talk = [*asked(turn.instruction), *asked(text)]
+            assert held_out.asks_held_out(talk) == family.is_held_out(values)
+            found[family.is_held_out(values)] += 1
+    assert min(found.values()) > 10, found
+
+
+def test_control_rows_are_right_of_all_categories_and_of_few_kinds() -> None:
+    rows = list(part("control").control_rows(240, seed=1))
+    questions = [read_instruction(row[0]["content"]) for row in rows]
+    assert all(is_correct_answer(row[0]["content"], row[1]["content"]) for row in rows)
+    assert {q.family.category for q in questions if q} == set(categories())
+    assert len({q.family.name for q in questions if q}) == 12
+    assert not any(q.is_held_out for q in questions if q)
+
+
+def test_a_plan_trains_each_set_with_each_seed_once() -> None:
+    plan = part("plan").plan_for("cpu", {"seeds": 3, "growing_seeds": 2, "unit": 7})
+    names = [chain.name for chain in plan.chains]
+    assert len(names) == len(set(names)) == 4 * 3 + 2 * 2 * 2
+    assert plan.largest == 28
+    preferring = [chain.name for chain in plan.chains if chain.preferences]
+    assert preferring == [f"filtered-4x-{seed}" for seed in range(3)]
+
+
+def test_wins_count_ties_half_and_missing_rewards_as_losses() -> None:
+    scored = part("scoring").Scored
+    nan = float("nan")
+    mine = scored([True] * 4, [1.0, 2.0, nan, 0.0], ["a", "b", "", "c"])
+    other = scored([True] * 4, [0.0, 2.0, 1.0, 0.0], ["x", "b", "y", "z"])
+    assert mine.wins(other) == 100 * (1 + 0.5 + 0 + 0.5) / 4
+    assert mine.wins(other) + other.wins(mine) == 100
+
+
+def test_a_difference_has_the_error_of_answers_to_the_same_questions() -> None:
+    scoring = part("scoring")
+    right = [True, True, False, True, False, False, True, True]
+    first = scoring.Arm([scoring.Scored(right, [], [])])
+    assert scoring.difference(first, first) == {"points": 0.0, "standard_error": 0.0}
+    second = scoring.Arm([scoring.Scored([*right[:-1], False], [], [])])
+    found = scoring.difference(first, second)
+    assert found == {"points": 12.5, "standard_error": 12.5}
+
+
+def test_trends_compare_signs_and_heed_chance() -> None:
+    telling, ablation = part("telling"), part("ablation")
+    small = [[0.01] * 3] * 3
+    measured = {
+        "quality": [[90.0] * 3, [85.0] * 3, [80.0] * 3],
+        "difficulty": [[2.5] * 3, [2.4] * 3, [2.3] * 3],
+        "distance": [[0.3] * 3, [0.3] * 3, [0.301] * 3],
+        **{f"{name}{ablation.ERROR}": small for name in ablation.PAPER},
+    }
+    verdicts = {name: found["verdict"] for name, found in telling.trends(measured).items()}
+    assert verdicts == {
+        "quality": "as in the paper",
+        "difficulty": "against the paper",
+        "distance": "no change here",
+    }
+
+
+def test_a_schedule_reaches_both_halves_of_the_optimizer() -> None:
+    model = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=16,
+            hidden_size=8,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+        )
+    )
+    optimizer = part("muon").MuonAndAdamW(model, 0.1, 0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: float(step == 0))
+    moved = []
+    for _ in range(2):  # at the peak, then at a rate of nothing
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        model(input_ids=(ids := torch.arange(12).view(2, 6)), labels=ids).loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        moved.append([name for name, p in model.named_parameters() if not p.equal(before[name])])
+    assert {"model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"} <= set(moved[0])
+    assert moved[1] == []
+
+
+@pytest.mark.slow
+def test_scoring_before_training_says_what_is_missing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--work-dir", str(tmp_path), "--stage", "score"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no answers yet of filtered-4x-0" in done.stderr
+    assert "--stage train" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_dry_run_for_hub_models_has_the_papers_settings(tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    names = ("--model", "org/chat", "--base-model", "org/base", "--reward-model", "org/reward")
+    folder = tmp_path / "work"
+    shown = json.loads(run_script("--work-dir", str(folder), "--dry-run", *names))
+    sft, dpo = shown["sft"], shown["dpo"]
+    assert (sft["learning_rate"], sft["num_train_epochs"]) == (2e-5, 2)
+    assert sft["per_device_train_batch_size"] * sft["gradient_accumulation_steps"] == 32
+    assert (sft["lr_scheduler_type"], sft["warmup_steps"], sft["max_length"]) == (
+        "cosine",
+        100,
+        8192,
+    )
+    assert (dpo["learning_rate"], dpo["beta"], dpo["num_train_epochs"]) == (5e-7, 0.01, 1)
+    assert dpo["per_device_train_batch_size"] * dpo["gradient_accumulation_steps"] == 128
+    assert (dpo["lr_scheduler_type"], dpo["max_length"]) == ("cosine", 2048)
+    assert (shown["plan"]["model"], shown["plan"]["base_model"]) == ("org/chat", "org/base")
+    assert not folder.exists()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_tiny_sizes_run_to_the_last_line_and_a_second_time_train_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    flags = (
+        *("--work-dir", str(tmp_path / "work"), "--device", "cpu", "--questions", "12"),
+        *("--unit", "8", "--pool", "120", "--pairs", "60", "--ablation", "10"),
+        *("--seeds", "1", "--growing-seeds", "1"),
+    )
+    first = run_script(*flags)
+    figures = json.loads(first.splitlines()[-1])["figures"]
+    assert all(pool["held_out_questions"] == 0 for pool in figures["pools"].values())
+    assert set(figures["models"]) >= {"instruct", "base", "raw-1x", "filtered-4x", "control-4x"}
+    assert "filtered+pairs-4x" in figures["models"]
+    assert figures["models"]["instruct"]["correct"]["mean"] > 50
+    assert figures["trainings"]["raw-2x-0"]["rows"] == 16
+    assert figures["trainings"]["control-4x-0"]["rows"] == 32
+    second = run_script(*flags)
+    assert json.loads(second.splitlines()[-1])["figures"] == figures
+    refused = subprocess.run(
+        [sys.executable, str(SCRIPT), *flags, "--unit", "9"], capture_output=True, text=True
+    )
+    assert refused.returncode == 1
+    assert "another unit" in refused.stderr
