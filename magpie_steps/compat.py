@@ -36,9 +36,11 @@ from distilabel.pipeline.base import (
 )
 from distilabel.pipeline.batch import _Batch
 from distilabel.pipeline.batch_manager import _BatchManager, _BatchManagerStep
+from distilabel.pipeline.ray import RayPipeline
 
 from magpie_steps.supervision.errors import PipelineRunError
 from magpie_steps.supervision.messages import Note
+from magpie_steps.supervision.processes import Launcher
 from magpie_steps.supervision.row_files import ColumnTypeError, LeafWriter
 from magpie_steps.supervision.step_process import GRACE_SECONDS
 from magpie_steps.supervision.switchboard import InputQueue, Switchboard
@@ -56,7 +58,7 @@ def is_supported() -> bool:
 
 
 @contextmanager
-def mended(pipeline: Pipeline, folder: Path) -> "Iterator[SafePipeline]":
+def mended(pipeline: Pipeline | RayPipeline, folder: Path) -> "Iterator[SafePipeline]":
     """The pipeline as a `SafePipeline` that writes its rows under `folder`, and back again."""
     steps = [pipeline.dag.get_step(name)[STEP_ATTR_NAME] for name in pipeline.dag]
     parents = [step.pipeline for step in steps]
@@ -139,6 +141,7 @@ class SafePipeline(Pipeline):
 
     def run_watched(
         self,
+        launcher: Launcher,
         *,
         idle_timeout_seconds: float | None,
         check_rows: Callable[[int], None],
@@ -146,6 +149,7 @@ class SafePipeline(Pipeline):
         """Run to the end; returns the leaf steps' writers and the steps' notes.
 
         Args:
+            launcher: starts the steps' processes.
             idle_timeout_seconds: see `Switchboard`.
             check_rows: called with the number of rows written so far; ends the run by raising.
 
@@ -156,6 +160,7 @@ class SafePipeline(Pipeline):
         self._write_buffer = LeafWriters(self._writers, check_rows)
         self._loop_error: BaseException | None = None
         self._board = Switchboard(
+            launcher,
             environment={
                 PIPELINE_NAME_ENV_NAME: self.name,
                 PIPELINE_CACHE_ID_ENV_NAME: self.signature,

@@ -11,6 +11,9 @@ batch ...), turn a batch into `None` without a word, and return another run's ro
   journal (`work_dir/journal.sqlite`): the same call after a crash asks only for what is missing;
 - no network call of its own, no signal handler left behind, no process that outlives the run.
 
+With `ray=` the steps' processes run on a Ray cluster instead (`magpie_steps.cluster`); rows, errors
+and the journal are the same.
+
 A step reports progress with `self._logger.info(...)`: the record arrives in the calling process at
 the logger `distilabel.step.<step name>`. Where that has no handler, it is printed to standard
 error; distilabel itself is heard from WARNING up.
@@ -20,10 +23,11 @@ import json
 import logging
 import resource
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,14 +38,16 @@ import distilabel
 from distilabel.constants import STEP_ATTR_NAME
 from distilabel.errors import DistilabelUserError
 from distilabel.pipeline import Pipeline
-from pydantic import BaseModel
+from distilabel.pipeline.ray import RayPipeline
 
 from magpie_steps import compat
 from magpie_steps.engines.journal import JournalError
 from magpie_steps.supervision.errors import PipelineRunError
 from magpie_steps.supervision.folder_lock import locked
 from magpie_steps.supervision.messages import Note
+from magpie_steps.supervision.places import Place, engines_of
 from magpie_steps.supervision.preflight import check_picklable
+from magpie_steps.supervision.processes import ForkLauncher
 from magpie_steps.supervision.row_files import ColumnTypeError, LeafWriter, read_rows
 from magpie_steps.supervision.run_key import run_key
 from magpie_steps.supervision.stock import run_stock
@@ -93,18 +99,20 @@ class RunResult:
 
 
 def run_pipeline(
-    pipeline: Pipeline,
+    pipeline: Pipeline | RayPipeline,
     *,
     work_dir: Path | str,
     expected_rows: int | None = None,
     idle_timeout_seconds: float | None = DEFAULT_IDLE_TIMEOUT_SECONDS,
     use_cache: bool = False,
     parameters: dict[str, dict[str, Any]] | None = None,
+    ray: str | None = None,
 ) -> RunResult:
     """Run a pipeline to its end.
 
     Args:
-        pipeline: a distilabel `Pipeline`; it can be run again afterwards.
+        pipeline: a distilabel `Pipeline`, or what its `ray(address)` gives; it can be run again
+            afterwards.
         work_dir: folder of the run, created if need be: the engines' journal and the rows. One run
             at a time.
         expected_rows: rows that the leaf steps must write together; `None` takes any number.
@@ -113,6 +121,10 @@ def run_pipeline(
         use_cache: return the rows of an earlier finished run in `work_dir` that had the same
             configuration, input data and code, if there is one.
         parameters: runtime parameters by step name.
+        ray: the address of a Ray cluster that the steps run on, "auto" for the one of this machine;
+            "" is the one that RAY_ADDRESS names, in a submitted job that job's, else one that is
+            started here for the run. None runs them on this machine, unless the pipeline is a
+            `RayPipeline`.
 
     Returns:
         The datasets and what happened on the way.
@@ -126,15 +138,17 @@ def run_pipeline(
     _check(pipeline, parameters or {})
     with _faults_named(work_dir), locked(work_dir), _steps_heard(), termination_noticed():
         for step in _steps(pipeline):
-            for engine in _engines(step):
+            for engine in engines_of(step):
                 engine.use_journal(work_dir / JOURNAL_NAME)
             check_picklable(step)
         key = run_key(pipeline) if use_cache else None
         if key and (cached := _read_finished(work_dir, key)) is not None:
             result = RunResult(cached, 0.0, from_cache=True)
         else:
-            with _servers(pipeline):
-                result = _run(pipeline, work_dir, key, expected_rows, idle_timeout_seconds)
+            address = _ray_address(pipeline) if ray is None else ray
+            with _place(address, pipeline, work_dir) as place, _servers(pipeline, place):
+                result = _run(pipeline, place, work_dir, key, expected_rows, idle_timeout_seconds)
+            cpu_start -= place.cpu_seconds
     result = replace(
         result, seconds=time.monotonic() - start, cpu_seconds=_cpu_seconds() - cpu_start
     )
@@ -143,7 +157,8 @@ def run_pipeline(
 
 
 def _run(
-    pipeline: Pipeline,
+    pipeline: Pipeline | RayPipeline,
+    place: Place,
     work_dir: Path,
     key: str | None,
     expected_rows: int | None,
@@ -162,6 +177,7 @@ def _run(
     with compat.mended(pipeline, folder) as safe:
         try:
             writers, notes = safe.run_watched(
+                place.launcher,
                 idle_timeout_seconds=idle_timeout_seconds,
                 check_rows=partial(_check_not_more, expected_rows),
             )
@@ -186,10 +202,10 @@ def _collect(writers: dict[str, LeafWriter], notes: dict[str, list[Note]]) -> Ru
     )
 
 
-def _check(pipeline: Pipeline, parameters: dict[str, dict[str, Any]]) -> None:
+def _check(pipeline: Pipeline | RayPipeline, parameters: dict[str, dict[str, Any]]) -> None:
     """Set the runtime parameters and look at everything that needs no process."""
-    if not isinstance(pipeline, Pipeline):
-        raise PipelineRunError(f"run_pipeline runs distilabel's local Pipeline, not {pipeline!r}")
+    if not isinstance(pipeline, Pipeline | RayPipeline):
+        raise PipelineRunError(f"run_pipeline runs distilabel's Pipeline, not {pipeline!r}")
     names = list(pipeline.dag)
     if not names:
         raise PipelineRunError("the pipeline has no steps")
@@ -231,37 +247,65 @@ def _check_result(result: RunResult, expected: int | None) -> None:
         )
 
 
-def _steps(pipeline: Pipeline) -> list[Any]:
+def _steps(pipeline: Pipeline | RayPipeline) -> list[Any]:
     return [pipeline.dag.get_step(name)[STEP_ATTR_NAME] for name in pipeline.dag]
 
 
-def _engines(model: BaseModel) -> Iterator[Any]:
-    """Every engine in a step, however deep."""
-    for value in model.__dict__.values():
-        for item in value if isinstance(value, list | tuple) else [value]:
-            if hasattr(item, "use_journal"):
-                yield item
-            if isinstance(item, BaseModel):
-                yield from _engines(item)
+# Where the steps run
+
+
+class Here:
+    """This machine."""
+
+    launcher = ForkLauncher()
+    cpu_seconds = 0.0
+
+    def servers(self, engines: list[Any]) -> AbstractContextManager[object]:
+        """Start the servers that engines share, and end them."""
+        from magpie_steps.engines.served import servers_for
+
+        return servers_for(engines)
+
+
+def _ray_address(pipeline: Pipeline | RayPipeline) -> str | None:
+    """The cluster that a pipeline is for, None if it is for this machine."""
+    return (pipeline._ray_head_node_url or "") if isinstance(pipeline, RayPipeline) else None
 
 
 @contextmanager
-def _servers(pipeline: Pipeline) -> Iterator[None]:
+def _place(
+    address: str | None, pipeline: Pipeline | RayPipeline, work_dir: Path
+) -> Iterator[Place]:
+    if address is None:
+        yield Here()
+        return
+    if not compat.is_supported():
+        raise PipelineRunError(
+            f"runs on Ray need distilabel {compat.SUPPORTED_VERSION} and Linux, and this is"
+            f" distilabel {distilabel.__version__} on {sys.platform}; run without ray"
+        )
+    from magpie_steps.cluster.place import on_ray  # slow, and only for this
+
+    options = getattr(pipeline, "_ray_init_kwargs", {})
+    with on_ray(address, work_dir, JOURNAL_NAME, options) as place:
+        yield place
+
+
+@contextmanager
+def _servers(pipeline: Pipeline | RayPipeline, place: Place) -> Iterator[None]:
     """Start the servers that the steps' engines share, and end them."""
     served = [
         engine
         for step in _steps(pipeline)
-        for engine in _engines(step)
+        for engine in engines_of(step)
         if hasattr(engine, "make_server")
     ]
     if not served:
         yield
         return
-    from magpie_steps.engines.served import servers_for
-
     with ExitStack() as stack:
         try:
-            stack.enter_context(servers_for(served))
+            stack.enter_context(place.servers(served))
         except DistilabelUserError as error:
             raise PipelineRunError(str(error)) from error
         yield

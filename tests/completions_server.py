@@ -78,13 +78,14 @@ class CompletionsServer:
         self.bodies: list[dict[str, Any]] = []
         self.prompts: list[tuple[int, ...]] = []
         self.port = port
+        self.host = "127.0.0.1"
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http://{self.host}:{self.port}/v1"
 
     def start(self) -> None:
         self._thread.start()
@@ -103,7 +104,7 @@ class CompletionsServer:
         app.router.add_post("/v1/completions", self._completions)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         self._loop.run_until_complete(runner.setup())
-        site = web.TCPSite(runner, "127.0.0.1", self.port)
+        site = web.TCPSite(runner, self.host, self.port)
         self._loop.run_until_complete(site.start())
         self.port = runner.addresses[0][1]
         self._started.set()
@@ -243,6 +244,7 @@ def main() -> None:
     engine.load()
     port = int(sys.argv[sys.argv.index("--port") + 1])
     server = CompletionsServer(engine, Habits(key=os.environ["VLLM_API_KEY"]), port)
+    server.host = sys.argv[sys.argv.index("--host") + 1]
     server._run()
 
 

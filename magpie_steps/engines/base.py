@@ -14,7 +14,7 @@ from distilabel.typing import GenerateOutput
 from pydantic import PrivateAttr, validate_call
 
 from magpie_steps.dataflow import draining
-from magpie_steps.engines.journal import Journal, JournalError
+from magpie_steps.engines.journal import CompletionLog, JournalError, open_journal
 from magpie_steps.engines.sampling import (
     Completion,
     Sampling,
@@ -70,13 +70,13 @@ class _Books:
 
     journal_path: Path | None = None
     run_id: str = ""
-    journal: Journal | None = None
+    journal: CompletionLog | None = None
     stats: EngineStats = field(default_factory=EngineStats)
     in_flight: "dict[bytes, asyncio.Future[Completion]]" = field(default_factory=dict)
 
-    def open_journal(self) -> Journal | None:
+    def open_journal(self) -> CompletionLog | None:
         if self.journal is None and self.journal_path is not None:
-            self.journal = Journal(self.journal_path, run_id=self.run_id)
+            self.journal = open_journal(self.journal_path, self.run_id)
         return self.journal
 
     def close(self, model: str) -> None:
@@ -396,7 +396,7 @@ class Engine(LLM, ABC):
         return await asyncio.gather(*(self.complete_all(prompt, samplings) for prompt in prompts))
 
 
-def _found(journal: Journal, key: bytes) -> Any:
+def _found(journal: CompletionLog, key: bytes) -> Any:
     """Return the record of a key, None if there is none; a journal that fails ends the engine."""
     try:
         return journal.lookup(key)
@@ -404,7 +404,7 @@ def _found(journal: Journal, key: bytes) -> Any:
         raise EngineLostError(str(error)) from error
 
 
-def _keep(journal: Journal, key: bytes, completion: Completion) -> None:
+def _keep(journal: CompletionLog, key: bytes, completion: Completion) -> None:
     """Record a completion; if that fails, the next ones would be lost one after the other."""
     try:
         journal.record(key, _as_record(completion))

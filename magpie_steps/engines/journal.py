@@ -6,7 +6,9 @@ import logging
 import sqlite3
 import threading
 import time
+from abc import ABC, abstractmethod
 from array import array
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,11 @@ FROM completions WHERE key = ?
 """
 
 
+KEY_START = 8
+"""So many bytes of a key tell it from all others, but for one journal in many thousands."""
+
+_KEY_STARTS = f"SELECT substr(key, 1, {KEY_START}) FROM completions"
+
 _REPORTS_AFTER = "SELECT report, model, content FROM reports WHERE report > ? ORDER BY report"
 
 
@@ -79,54 +86,49 @@ def _failed(path: Path, error: Exception) -> JournalError:
     )
 
 
-class Journal:
-    """A write-ahead log of finished completions, safe against `kill -9` at any moment.
+class CompletionLog(ABC):
+    """What an engine keeps its completions in, wherever that is.
 
-    SQLite in WAL mode: a transaction is there as a whole or not at all after its process was
-    killed, and several processes may share the file. Completions recorded in one turn of an event
-    loop are committed together at the end of that turn; outside a loop each is committed at once.
-
-    Args:
-        path: the file; made, with its folder, when missing.
-        run_id: the run that new completions belong to; by default each `Journal` is a run. A run
-            gets the next number when its first completion is written.
-
-    Raises:
-        JournalError: the file is not a journal, was written by a newer version, or is not writable.
+    Completions recorded in one turn of an event loop are committed together at the end of that
+    turn; outside a loop each is committed at once.
     """
 
-    def __init__(self, path: Path, run_id: str | None = None) -> None:
-        """Open the journal."""
-        self.path = Path(path)
+    def __init__(self) -> None:
         self._lock = threading.RLock()
         self._pending: dict[bytes, Record] = {}
         self._flush_due = False
         self._failure: JournalError | None = None
-        self._database: sqlite3.Connection | None = None
-        self._run_id = run_id or uuid4().hex
-        self._run: int | None = None
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = _connect(self.path)
-            _check(self._database, self.path)
-        except (sqlite3.Error, OSError) as exc:
-            self._drop()
-            raise _failed(self.path, exc) from exc
-        except JournalError:
-            self._drop()
-            raise
+
+    @abstractmethod
+    def _find(self, key: bytes) -> Any:
+        """The record of a key that has been committed, or None."""
+
+    @abstractmethod
+    def _commit(self, records: Mapping[bytes, Record]) -> None:
+        """Keep records, all or none; raises `JournalError`."""
+
+    @abstractmethod
+    def _is_open(self) -> bool:
+        """Whether anything can be kept."""
+
+    @abstractmethod
+    def _drop(self) -> None:
+        """Close without a word."""
+
+    @abstractmethod
+    def report(self, model: str, content: dict[str, Any]) -> None:
+        """Keep what an engine says about its work in this run; never raises.
+
+        Args:
+            model: the engine's model.
+            content: what JSON can hold.
+        """
 
     def lookup(self, key: bytes) -> Any:
         """The record of a key as a tuple in `Record`'s order, or None."""
         with self._lock:
             pending = self._pending.get(key)
-            if pending is not None:
-                return pending
-            try:
-                row = self._open().execute(_LOOKUP, (key,)).fetchone()
-            except sqlite3.Error as exc:
-                raise _failed(self.path, exc) from exc
-        return None if row is None else _record(row)
+            return self._find(key) if pending is None else pending
 
     def record(self, key: bytes, record: Record) -> None:
         """Keep a finished completion; written by the end of this turn of the event loop.
@@ -160,15 +162,79 @@ class Journal:
         """
         with self._lock:
             self._flush_due = False
-            if self._pending and self._database is not None:
-                try:
-                    self._write(self._database)
-                except sqlite3.Error as exc:
-                    raise _failed(self.path, exc) from exc
+            if self._pending and self._is_open():
+                self._commit(self._pending)
+                self._pending.clear()
 
-    def _write(self, database: sqlite3.Connection) -> None:
+    def close(self) -> None:
+        """Write what is pending and close the file; never raises, but logs what is lost."""
+        with self._lock:
+            try:
+                self.flush()
+            except JournalError as error:
+                _logger.error("%d completions are lost: %s", len(self._pending), error)
+            self._pending.clear()
+            self._drop()
+
+
+class Journal(CompletionLog):
+    """A write-ahead log of finished completions, safe against `kill -9` at any moment.
+
+    SQLite in WAL mode: a transaction is there as a whole or not at all after its process was
+    killed, and several processes may share the file.
+
+    Args:
+        path: the file; made, with its folder, when missing.
+        run_id: the run that new completions belong to; by default each `Journal` is a run. A run
+            gets the next number when its first completion is written.
+
+    Raises:
+        JournalError: the file is not a journal, was written by a newer version, or is not writable.
+    """
+
+    def __init__(self, path: Path, run_id: str | None = None) -> None:
+        """Open the journal."""
+        super().__init__()
+        self.path = Path(path)
+        self._database: sqlite3.Connection | None = None
+        self._run_id = run_id or uuid4().hex
+        self._run: int | None = None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = _connect(self.path)
+            _check(self._database, self.path)
+        except (sqlite3.Error, OSError) as exc:
+            self._drop()
+            raise _failed(self.path, exc) from exc
+        except JournalError:
+            self._drop()
+            raise
+
+    def _find(self, key: bytes) -> Any:
+        try:
+            row = self._open().execute(_LOOKUP, (key,)).fetchone()
+        except sqlite3.Error as exc:
+            raise _failed(self.path, exc) from exc
+        return None if row is None else _record(row)
+
+    def write(self, records: Mapping[bytes, Record]) -> None:
+        """Commit records in one transaction.
+
+        Raises:
+            JournalError: they cannot be written; none of them is.
+        """
+        with self._lock:
+            self._commit(records)
+
+    def _commit(self, records: Mapping[bytes, Record]) -> None:
+        try:
+            self._write(self._open(), records)
+        except sqlite3.Error as exc:
+            raise _failed(self.path, exc) from exc
+
+    def _write(self, database: sqlite3.Connection, records: Mapping[bytes, Record]) -> None:
         run = self._run = self._run or _register(database, self._run_id)
-        rows = [_row(key, run, record) for key, record in self._pending.items()]
+        rows = [_row(key, run, record) for key, record in records.items()]
         tokens = sum(row[7] for row in rows)
         with _transaction(database):
             # Another process may have made the same completion meanwhile: it is the same one.
@@ -180,7 +246,16 @@ class Journal:
                 " completion_tokens = completion_tokens + ? WHERE run = ?",
                 (len(rows), tokens, run),
             )
-        self._pending.clear()
+
+    def key_starts(self) -> bytes:
+        """The first `KEY_START` bytes of every key, one after the other."""
+        with self._lock:
+            self.flush()
+            try:
+                rows = self._open().execute(_KEY_STARTS).fetchall()
+            except sqlite3.Error as exc:
+                raise _failed(self.path, exc) from exc
+        return b"".join(start for (start,) in rows)
 
     def counts(self) -> dict[str, int]:
         """What the journal holds.
@@ -197,12 +272,7 @@ class Journal:
                 raise _failed(self.path, exc) from exc
 
     def report(self, model: str, content: dict[str, Any]) -> None:
-        """Keep what an engine says about its work in this run; never raises.
-
-        Args:
-            model: the engine's model.
-            content: what JSON can hold.
-        """
+        """Keep what an engine says about its work in this run; never raises."""
         with self._lock, suppress(sqlite3.Error):
             if self._database is not None:
                 with _transaction(self._database) as database:
@@ -224,15 +294,8 @@ class Journal:
                 raise _failed(self.path, exc) from exc
         return [(number, model, json.loads(content)) for number, model, content in rows]
 
-    def close(self) -> None:
-        """Write what is pending and close the file; never raises, but logs what is lost."""
-        with self._lock:
-            try:
-                self.flush()
-            except JournalError as error:
-                _logger.error("%d completions are lost: %s", len(self._pending), error)
-            self._pending.clear()
-            self._drop()
+    def _is_open(self) -> bool:
+        return self._database is not None
 
     def _drop(self) -> None:
         database, self._database = self._database, None
@@ -243,6 +306,20 @@ class Journal:
         if self._database is None:
             raise JournalError(f"the journal {self.path} is closed")
         return self._database
+
+
+def open_journal(path: Path, run_id: str) -> CompletionLog:
+    """Open the journal of a run, the way that `open_with` has set."""
+    return _opener(path, run_id)
+
+
+def open_with(opener: Callable[[Path, str], CompletionLog]) -> None:
+    """Set how this process opens journals: in one that cannot reach the file, by another way."""
+    global _opener
+    _opener = opener
+
+
+_opener: Callable[[Path, str], CompletionLog] = Journal
 
 
 class _transaction:

@@ -5,19 +5,21 @@ import atexit
 import json
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from pydantic import PrivateAttr
+from aiohttp.abc import AbstractResolver
+from pydantic import Field, PrivateAttr
 
 from magpie_steps.engines import vllm_api
 from magpie_steps.engines.base import EngineLostError
 from magpie_steps.engines.http_client import HttpClient
 from magpie_steps.engines.http_engine import HttpEngine
 from magpie_steps.engines.model_files import content_hash, find_model
-from magpie_steps.engines.server import HOST, PORT, Address, Server
+from magpie_steps.engines.server import HOST, PORT, Server
 from magpie_steps.engines.vllm_settings import VLLMSettings
 
 LAUNCHER = [sys.executable, "-m", "magpie_steps.engines.vllm_serve", "serve"]
@@ -38,6 +40,25 @@ MOST_RECONNECTS = 60
 """Failed connections to a server that its owner takes for healthy."""
 
 
+class ServerAddress(Protocol):
+    """Where the servers of a model are, for the processes that use them."""
+
+    @property
+    def urls(self) -> list[str]:
+        """Their addresses, each ending in `/v1`."""
+
+    @property
+    def key(self) -> str:
+        """The key that they want."""
+
+    @property
+    def resolver(self) -> AbstractResolver | None:
+        """What finds their hosts, where those are names of the run's own."""
+
+    def state(self) -> tuple[str, str]:
+        """How they are: "starting", "ready", "failed" or "stopped"; and why if they failed."""
+
+
 class ServedEngine(VLLMSettings, HttpEngine):
     """Continue prompts with a vLLM server that is started for them on this machine.
 
@@ -45,6 +66,9 @@ class ServedEngine(VLLMSettings, HttpEngine):
     model is loaded once, and ends it whatever happens. It answers on this machine only, with a key
     of its own. A server that dies is started again, once: the requests under way are sent again.
     An engine that is loaded outside of `run_pipeline` starts a server for itself.
+
+    On a Ray cluster Ray chooses the nodes, there may be several servers, which share the requests,
+    and one whose node is lost is started again on another.
 
     Attributes:
         model: a folder with config.json, weights and tokenizer, or a hub id.
@@ -55,6 +79,7 @@ class ServedEngine(VLLMSettings, HttpEngine):
             allows.
         max_num_seqs: most rows that are worked on together, >= 1; None is vLLM's own choice, of
             which 256 are used.
+        replicas: servers of the model on a Ray cluster, >= 1; without one there is one.
         tensor_parallel_size: GPUs that share the model, >= 1.
         gpu_memory_utilization: share of a GPU's memory to use, or of the machine's where vLLM runs
             on a CPU, in (0, 1]; None is vLLM's own choice, and on a CPU 2 GiB for its cache.
@@ -96,7 +121,9 @@ class ServedEngine(VLLMSettings, HttpEngine):
         ```
     """
 
-    _address: Address | None = PrivateAttr(default=None)
+    replicas: int = Field(default=1, ge=1)
+
+    _address: ServerAddress | None = PrivateAttr(default=None)
     _own: Server | None = PrivateAttr(default=None)
 
     @property
@@ -125,6 +152,8 @@ class ServedEngine(VLLMSettings, HttpEngine):
             server.start()
             atexit.register(self._stop_own)
             self._own, self._address = server, server.address
+        while self._address.state()[0] == "starting":  # again, after it was lost
+            time.sleep(NOTICE_SECONDS)
         super().load()
 
     def unload(self) -> None:
@@ -132,15 +161,16 @@ class ServedEngine(VLLMSettings, HttpEngine):
         super().unload()
         self._stop_own()
 
-    def use(self, address: Address | None) -> None:
+    def use(self, address: ServerAddress | None) -> None:
         """Use a server that somebody else starts and ends; None goes back to one of its own."""
         self._address = address
 
-    def make_server(self, command: Sequence[str]) -> Server:
+    def make_server(self, command: Sequence[str], **place: Any) -> Server:
         """A server for this engine's settings, not yet started.
 
         Args:
             command: the engine's `command()`.
+            place: where it is to be, as `Server` takes it: by default on this machine alone.
 
         Raises:
             DistilabelUserError: vLLM is not installed.
@@ -152,6 +182,7 @@ class ServedEngine(VLLMSettings, HttpEngine):
             environment=ENVIRONMENT,
             key_variable=KEY_VARIABLE,
             say=self._tell,
+            **place,
         )
 
     def command(self) -> list[str]:
@@ -188,10 +219,11 @@ class ServedEngine(VLLMSettings, HttpEngine):
             atexit.unregister(self._stop_own)
 
     def _make_client(self) -> HttpClient:
-        address: Address = self._loaded(self._address)
+        address: ServerAddress = self._loaded(self._address)
         return HttpClient(
-            [address.url],
+            address.urls,
             key=address.key,
+            resolver=address.resolver,
             timeout_seconds=self.timeout_seconds,
             max_retries=self.max_retries,
             on_retry=self._count_retry,
@@ -204,9 +236,9 @@ class ServedEngine(VLLMSettings, HttpEngine):
         Raises:
             EngineLostError: it will not be.
         """
-        address: Address = self._loaded(self._address)
+        address: ServerAddress = self._loaded(self._address)
         await asyncio.sleep(NOTICE_SECONDS)
-        while (found := address.state())[0] == "starting":
+        while (found := await asyncio.to_thread(address.state))[0] == "starting":
             await asyncio.sleep(NOTICE_SECONDS)
         state, reason = found
         if state != "ready" or attempt >= MOST_RECONNECTS:

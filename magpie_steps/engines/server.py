@@ -44,7 +44,7 @@ class Address:
     """Where a server is, for the processes that use it.
 
     Attributes:
-        url: its address on this machine, ending in `/v1`.
+        url: its address, ending in `/v1`.
         key: the key that it wants; new for each server, and never in a command line or a log.
         state_file: where its owner writes how it is.
     """
@@ -52,6 +52,16 @@ class Address:
     url: str
     key: str = field(repr=False)
     state_file: Path
+
+    @property
+    def urls(self) -> list[str]:
+        """Its address alone."""
+        return [self.url]
+
+    @property
+    def resolver(self) -> None:
+        """Its address needs none."""
+        return
 
     def state(self) -> tuple[State, str]:
         """How the server is, and why if it has failed."""
@@ -71,6 +81,9 @@ class Server:
         environment: variables for it, besides those of this process.
         key_variable: the variable in which it expects its key.
         say: takes a line of text when something happened.
+        host: the address that it answers at: by default to this machine alone.
+        key: the key; "" for a new one.
+        restarts: how often it is started again when it has ended by itself.
     """
 
     def __init__(
@@ -81,20 +94,24 @@ class Server:
         environment: Mapping[str, str],
         key_variable: str,
         say: Callable[[str], object],
+        host: str = "127.0.0.1",
+        key: str = "",
+        restarts: int = RESTARTS,
     ) -> None:
         self._name = name
         # Not a TemporaryDirectory: that one would also be deleted by a forked process's end.
         self._folder = Path(tempfile.mkdtemp(prefix="magpie-steps-server-"))
         self._log = self._folder / "log"
         self._say = say
-        host, port = "127.0.0.1", _free_port()
-        key = secrets.token_urlsafe(32)
+        port = _free_port(host)
+        key = key or secrets.token_urlsafe(32)
         places = {HOST: host, PORT: str(port)}
         self._command = [places.get(part, part) for part in command]
         self._environment = {**os.environ, **environment, key_variable: key}
-        self.address = Address(f"http://{host}:{port}/v1", key, self._folder / "state.json")
+        shown = f"[{host}]" if ":" in host else host
+        self.address = Address(f"http://{shown}:{port}/v1", key, self._folder / "state.json")
         self._guard = Guard()
-        self._restarts = 0
+        self._restarts, self._most_restarts = 0, restarts
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher = threading.Thread(target=self._watch, name="magpie-steps-server")
@@ -175,8 +192,9 @@ class Server:
             if self._stopping.is_set():
                 return
             how = f"was killed (signal {-code})" if code < 0 else f"ended with exit status {code}"
-            if self._restarts >= RESTARTS:
-                self._tell("failed", self._failure(f"{how}, for the second time"))
+            if self._restarts >= self._most_restarts:
+                again = ", for the second time" if self._restarts else ""
+                self._tell("failed", self._failure(f"{how}{again}"))
                 return
             self._restarts += 1
             self._tell("starting")
@@ -203,9 +221,10 @@ class Server:
         return f"the server of {self._name} {how}; the last lines of its log:\n{said}"
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+def _free_port(host: str) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
         port: Any = probe.getsockname()[1]
     return int(port)
 

@@ -128,7 +128,9 @@ class Job:
         # First of all this, as it imports distilabel without its warnings.
         run_pipeline = magpie_steps.run_pipeline
         pipeline = self.build(run)
-        result = run_pipeline(pipeline, work_dir=run.work_dir, expected_rows=run.num_rows)
+        result = run_pipeline(
+            pipeline, work_dir=run.work_dir, expected_rows=run.num_rows, ray=run.ray
+        )
         work = generated_so_far(journal).since(before)
         summary = self._write(run, pipeline, result, work)
         if problem := problem_of(summary):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magpie_steps import columns
+from magpie_steps.cluster.session import check_address as check_ray
 from magpie_steps.embedded import EMBEDDER
 from magpie_steps.engines.preflight import INSTALL_VLLM, check_model, has_vllm
 from magpie_steps.job.prompting import add_prompting, prompting_asked_for
@@ -49,6 +50,7 @@ NOT_OF_ROWS = frozenset(
         *("output_dir", "license", "with_embeddings"),
         *("hub_repo_id", "public", "argilla_dataset", "argilla_sample"),
         *("argilla_workspace", "argilla_uncertain"),
+        *("ray", "replicas", "tensor_parallel_size"),
     }
 )
 """Flags that rows do not depend on."""
@@ -68,7 +70,8 @@ def run_asked_for(job: "Job", description: str, arguments: Sequence[str] | None)
     """
     parser = _parser(job, description)
     args = parser.parse_args(arguments)
-    kind = _engine_kind(SCRIPTED if args.dry_run else args.engine, args.base_url)
+    asked = SCRIPTED if args.dry_run else args.engine
+    kind = _engine_kind(asked, args.base_url, on_ray=args.ray is not None)
     models = _models(args, job.models, judged=bool(job.recipe), scripted=kind == SCRIPTED)
     script = f"pipelines/{job.script}.py"
     shard = Shard.parsed(args.shard, args.num_rows) if args.shard is not None else None
@@ -93,6 +96,9 @@ def run_asked_for(job: "Job", description: str, arguments: Sequence[str] | None)
         prompting=prompting_asked_for(args),
         shard=shard,
         trust_remote_code=args.trust_remote_code,
+        ray=args.ray,
+        replicas=args.replicas,
+        tensor_parallel_size=args.tensor_parallel_size,
     )
     _check(run)
     return run
@@ -140,6 +146,28 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a server that has the model already, such as http://localhost:8000/v1; may be given"
         " several times",
+    )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="run on this Ray cluster, such as auto or 10.0.0.1:6379; without an address the one of"
+        " RAY_ADDRESS or of the submitted job, else a new one on this machine",
+    )
+    parser.add_argument(
+        "--replicas",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with --ray: servers of each model (default: 1)",
+    )
+    parser.add_argument(
+        "--tensor-parallel-size",
+        type=int,
+        default=1,
+        metavar="N",
+        help="GPUs that share a model, for --engine server and vllm (default: 1)",
     )
     parser.add_argument("--dry-run", action="store_true", help="run without a model")
     parser.add_argument(
@@ -231,7 +259,7 @@ def _folder(text: str) -> Path:
     return path if path.name not in ("", "..") else Path(os.path.realpath(path))
 
 
-def _engine_kind(asked: str, base_urls: Sequence[str]) -> str:
+def _engine_kind(asked: str, base_urls: Sequence[str], *, on_ray: bool) -> str:
     """Return the engine that writes, with nothing left to choose."""
     if asked != "auto":
         return asked
@@ -239,7 +267,8 @@ def _engine_kind(asked: str, base_urls: Sequence[str]) -> str:
         return "completions"
     # Looked for without importing torch or vLLM: both take seconds, and torch would use the GPU in
     # this process.
-    gpu = any(Path(device).exists() for device in GPU_DEVICES)
+    # This machine tells nothing of a cluster's others, which have vLLM for their GPUs' sake.
+    gpu = on_ray or any(Path(device).exists() for device in GPU_DEVICES)
     return "server" if gpu and has_vllm() else "transformers"
 
 
@@ -291,6 +320,8 @@ def _check(run: Run) -> None:
         ("num-rows", run.num_rows, 1),
         ("seed", run.seed, 0),
         ("argilla-sample", run.argilla_sample, 1),
+        ("replicas", run.replicas, 1),
+        ("tensor-parallel-size", run.tensor_parallel_size, 1),
     ):
         if value < least:
             raise ValueError(f"--{flag} is {value}; it must be at least {least}")
@@ -372,6 +403,22 @@ def _check_engine(run: Run) -> None:
         )
     if run.engine_kind in ("vllm", "server") and not has_vllm():
         raise ValueError(f"--engine {run.engine_kind} needs vLLM: {INSTALL_VLLM}")
+    if run.tensor_parallel_size > 1 and run.engine_kind not in ("vllm", "server"):
+        raise ValueError(
+            "--tensor-parallel-size is for --engine server and vllm, not for"
+            f" {run.engine_kind}; leave one out"
+        )
+    _check_cluster(run)
+
+
+def _check_cluster(run: Run) -> None:
+    """Refuse an address that is none, and servers on a cluster without one."""
+    if run.ray is not None:
+        check_ray(run.ray)
+    if run.replicas > 1 and (run.ray is None or run.engine_kind != "server"):
+        raise ValueError(
+            f"--replicas {run.replicas} is for servers on a cluster: give --ray and --engine server"
+        )
 
 
 def _check_prompting(run: Run) -> None:

@@ -79,6 +79,10 @@ class Run:
         trust_remote_code: Whether code that comes with the models may run.
         prompting: How the prompts of the model are made, and what becomes of its thoughts.
         shard: Which part of a divided run it is, None for a whole one.
+        ray: The address of the Ray cluster that it runs on, see `run_pipeline`; None for this
+            machine.
+        replicas: Servers of each model on that cluster.
+        tensor_parallel_size: GPUs that share a model in vLLM.
     """
 
     num_rows: int
@@ -101,6 +105,9 @@ class Run:
     trust_remote_code: bool = False
     prompting: Prompting = field(default_factory=Prompting)
     shard: Shard | None = None
+    ray: str | None = None
+    replicas: int = 1
+    tensor_parallel_size: int = 1
 
     @property
     def all_rows(self) -> int:
@@ -157,10 +164,12 @@ class Run:
             "trust_remote_code": self.trust_remote_code,
             **(self.prompting.engine_fields if self.models[flag] == self.models["model"] else {}),
         }
+        if self.engine_kind in ("vllm", "server") and self.tensor_parallel_size > 1:
+            own["tensor_parallel_size"] = self.tensor_parallel_size
         if self.engine_kind == "vllm":
             return magpie_steps.VLLMEngine(**own)
         if self.engine_kind == "server":
-            return magpie_steps.ServedEngine(**own)
+            return magpie_steps.ServedEngine(**own, replicas=self.replicas)
         if self.engine_kind == "completions" and self.models[flag] == self.models["model"]:
             return magpie_steps.CompletionsEngine(**own, base_urls=list(self.base_urls))
         return magpie_steps.TransformersEngine(**own)

@@ -2,25 +2,20 @@
 
 The thread that runs the pipeline sits in `supervise()` and hears every message; distilabel's own
 loop over finished batches runs in another thread and meets it only at the queues below. Each
-process has a pipe of its own, so one that dies in the middle of a message spoils nothing else.
+process has a connection of its own, so one that dies in the middle of a message spoils no other.
+Where processes can be lost with their machine, one that is lost is started again, elsewhere, and
+given again what it had not finished.
 """
 
 import contextlib
 import logging
 import multiprocessing as mp
-import os
-import pickle
 import signal
-import socket
-import struct
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkProcess
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from magpie_steps.supervision.errors import PipelineRunError
@@ -36,8 +31,10 @@ from magpie_steps.supervision.messages import (
     Note,
     unpickle,
 )
-from magpie_steps.supervision.step_process import GRACE_SECONDS, run_step_process
+from magpie_steps.supervision.processes import Launcher, dump
+from magpie_steps.supervision.step_process import GRACE_SECONDS
 from magpie_steps.supervision.stop_signs import postponed
+from magpie_steps.supervision.worker import Worker
 
 TICK_SECONDS = 0.25
 DONE_SECONDS = 2.0
@@ -52,44 +49,6 @@ STALLED_TICKS = 4
 
 _logger = logging.getLogger(__name__)
 
-_FORKING = threading.Lock()
-_OPEN: set["Connection[Any, Any]"] = set()
-"""Our ends of all pipes of all runs. A new process closes its copies, or the processes of a run
-would not see its end while another run goes on."""
-
-
-class Worker:
-    """One process, started empty, that runs one replica of one step."""
-
-    def __init__(self, process: ForkProcess, connection: "Connection[Any, Any]") -> None:
-        self.process = process
-        self.connection = connection
-        self.step: str | None = None
-        self.queue: InputQueue | None = None
-        self.wants = False
-        self.done = False
-        self.gone = False
-        self.since = time.monotonic()
-
-    @property
-    def active(self) -> bool:
-        """Whether it has a step to run and has not ended."""
-        return self.step is not None and not (self.done or self.gone)
-
-    def send(self, data: bytes) -> None:
-        """Send one pickled item; one that is gone is noticed by `supervise()`."""
-        self.since = time.monotonic()
-        try:
-            self.connection.send_bytes(data)
-        except BlockingIOError as error:
-            raise PipelineRunError(
-                f"step {self.step!r}: its process (pid {self.process.pid}) asked for a batch and"
-                " does not take it; was it stopped?",
-                step=self.step,
-            ) from error
-        except OSError:
-            return
-
 
 class InputQueue:
     """A step's input queue as distilabel's loop sees it; replicas share it."""
@@ -101,7 +60,7 @@ class InputQueue:
 
     def put(self, item: object) -> None:
         """Queue an item; it leaves as soon as a replica asks for one."""
-        self._items.append(_dump(item))
+        self._items.append(dump(item))
         self.hand_out()
 
     def hand_out(self) -> None:
@@ -112,7 +71,18 @@ class InputQueue:
                     return
                 worker, data = self.waiting.popleft(), self._items.popleft()
                 worker.wants = False
+                if self._board.restarts:
+                    worker.held = data
             worker.send(data)
+
+    def give_back(self, worker: "Worker") -> None:
+        """Take back what a process that is lost has not finished; the next one gets it first."""
+        with self._board.changed:
+            held, worker.held = worker.held, None
+            if held is not None:
+                self._items.appendleft(held)
+            if worker in self.waiting:
+                self.waiting.remove(worker)
 
     def qsize(self) -> int:
         """Items that no replica has taken."""
@@ -138,6 +108,7 @@ class Switchboard:
     """The processes of one run and the queues between them and the main process.
 
     Args:
+        launcher: starts the processes.
         environment: variables to set in the processes.
         idle_timeout_seconds: the run is given up after this long without any sign from any step;
             `None` waits for ever.
@@ -146,6 +117,7 @@ class Switchboard:
 
     def __init__(
         self,
+        launcher: Launcher,
         *,
         environment: dict[str, str],
         idle_timeout_seconds: float | None,
@@ -156,6 +128,8 @@ class Switchboard:
         self.output_queue = OutputQueue(self)
         self.workers: list[Worker] = []
         self.notes: dict[str, list[Note]] = {}
+        self.restarts = launcher.restarts
+        self._launcher = launcher
         self._environment = environment
         self._idle_timeout = idle_timeout_seconds
         self._on_status = on_status
@@ -172,12 +146,28 @@ class Switchboard:
         return InputQueue(self)
 
     def run_step(self, step: Any, replica: int, queue: InputQueue) -> None:
-        """Give a step to an unused process."""
-        data = _dump((step, replica))
+        """Give a step to an unused process, or to a new one."""
         with self.changed:
-            worker = next(worker for worker in self.workers if worker.step is None)
-            worker.step, worker.queue = step.name, queue
-        worker.send(data)
+            if self.aborted:
+                return
+            worker = next((worker for worker in self.workers if worker.step is None), None)
+            if worker is None:
+                worker = self._launch(step)
+                self.workers.append(worker)
+            worker.step, worker.queue, worker.task = step.name, queue, (step, replica)
+        self._introduce(worker)
+
+    def _launch(self, step: Any) -> Worker:
+        return Worker(self._launcher.launch(step, self._environment, self.wake))
+
+    def _introduce(self, worker: Worker) -> None:
+        """Send a process its step, once it is there."""
+        with self.changed:
+            connection = worker.connection
+            if connection is None or worker.step is None or worker.introduced:
+                return
+            worker.introduced = True
+        worker.introduce(self._launcher.dump(*worker.task), self._idle_timeout)
 
     def wait_until(self, ready: Callable[[], bool]) -> None:
         """Wait until something is so, or the run is being ended."""
@@ -192,29 +182,11 @@ class Switchboard:
     # For the supervising thread
 
     def start(self, count: int) -> None:
-        """Fork the processes; call it before any other thread of the run is started."""
-        for _ in range(count):
+        """Start the processes; call it before any other thread of the run is started."""
+        for _ in range(count if self._launcher.starts_ahead else 0):
             # One that nobody knows of would never be ended, and waited for at this process's end.
-            with _FORKING, postponed():
-                self.workers.append(self._fork())
-            _limit_waiting(self.workers[-1].connection, self._idle_timeout)
-
-    def _fork(self) -> Worker:
-        context = mp.get_context("fork")
-        ours, theirs = context.Pipe()
-        _OPEN.add(ours)
-        closers = [connection.close for connection in _OPEN]
-        process = context.Process(
-            target=run_step_process,
-            args=(theirs, os.getpid(), self._environment, closers),
-            daemon=False,
-        )
-        with warnings.catch_warnings():
-            # Python 3.12 and later warn of a fork beside any thread, torch's idle ones too.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            process.start()
-        theirs.close()
-        return Worker(process, ours)
+            with postponed():
+                self.workers.append(self._launch(None))
 
     def supervise(self, loop: threading.Thread) -> None:
         """Hear and watch the processes until the loop's thread and then every step has ended.
@@ -224,23 +196,29 @@ class Switchboard:
         """
         self._heard = time.monotonic()
         while not self.aborted and (loop.is_alive() or self._at_work()):
-            ready = wait(
-                [w.connection for w in self.workers if not w.gone] + [self._wake_reader],
-                TICK_SECONDS,
-            )
+            ready = wait([*self._connections(), self._wake_reader], TICK_SECONDS)
             for worker in self.workers:
                 if worker.connection in ready:
                     self._hear(worker)
             if self._wake_reader in ready:
                 self._wake_reader.recv_bytes()
+                self._introduce_all()
             if ready:
                 self._stalled = 0
             if not ready or time.monotonic() - self._ticked > TICK_SECONDS:
                 self._ticked = time.monotonic()
                 self._tick(loop)
 
+    def _connections(self) -> "list[Connection[Any, Any]]":
+        found = (worker.connection for worker in self.workers)
+        return [connection for connection in found if connection is not None]
+
+    def _introduce_all(self) -> None:
+        for worker in self.workers:
+            self._introduce(worker)
+
     def wake(self) -> None:
-        """Make `supervise()` look whether the loop's thread has ended."""
+        """Make `supervise()` look who has come and whether the loop's thread has ended."""
         with contextlib.suppress(OSError):  # closed: nobody is supervising any more
             self._wake_writer.send_bytes(b".")
 
@@ -263,20 +241,21 @@ class Switchboard:
             DRAIN_SECONDS,
         )
         for worker in self.workers:
-            _tell_to_finish(worker.process.pid)
+            worker.process.tell(signal.SIGINT)
         deadline = time.monotonic() + DRAIN_SECONDS
         while (here := [w for w in self.workers if not w.gone]) and time.monotonic() < deadline:
             for worker in here:
                 # What they still say would otherwise fill their pipes and hold them up.
                 self._hear_out(worker)
-                worker.gone = worker.gone or not worker.process.is_alive()
-            wait([worker.connection for worker in here if not worker.gone], TICK_SECONDS)
+                worker.gone = worker.gone or worker.process.has_ended()
+            wait(self._connections(), TICK_SECONDS)
 
     def _hear_out(self, worker: Worker) -> None:
         """Take what a process that is ending says; only what it logs is of use."""
+        connection = worker.connection
         try:
-            while worker.connection.poll():
-                data = worker.connection.recv_bytes()
+            while connection is not None and connection.poll():
+                data = connection.recv_bytes()
                 if data[:1] == LOG:
                     _log(unpickle(memoryview(data)[1:]))
         except (EOFError, OSError):
@@ -290,45 +269,42 @@ class Switchboard:
         finally:
             with postponed():
                 for worker in self.workers:
-                    _kill_group(worker.process.pid)
                     worker.process.kill()
-                    worker.process.join(GRACE_SECONDS)
-                    if worker.process.exitcode is not None:
-                        worker.process.close()
                 self._wake_reader.close()
                 self._wake_writer.close()
 
     def _end_gently(self) -> None:
         for worker in self.workers:
-            with _FORKING:
-                _OPEN.discard(worker.connection)
-                worker.connection.close()
+            worker.process.disconnect()
         seconds = GRACE_SECONDS if any(worker.active for worker in self.workers) else DONE_SECONDS
         if not self._join(IMPATIENCE_SECONDS if self._at_work() else seconds):
             for worker in self.workers:
-                worker.process.terminate()
+                worker.process.tell(signal.SIGTERM)
             self._join(GRACE_SECONDS)
 
     def _join(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         for worker in self.workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
-        return not any(worker.process.is_alive() for worker in self.workers)
+        return all(worker.process.has_ended() for worker in self.workers)
 
     def _hear(self, worker: Worker) -> None:
+        connection = worker.connection
+        assert connection is not None
         try:
-            data = worker.connection.recv_bytes()
-        except (EOFError, ConnectionResetError):
-            self._has_gone(worker)
-            return
+            data = connection.recv_bytes()
         except BlockingIOError as error:
             raise PipelineRunError(
                 f"step {worker.step!r}: its process stopped in the middle of a message",
                 step=worker.step,
             ) from error
+        except (EOFError, OSError):
+            self._has_gone(worker)
+            return
         self._heard = worker.since = time.monotonic()
         kind, payload = data[:1], memoryview(data)[1:]
         if kind == OUTPUT:
+            self._settle(worker)
             with self.changed:
                 self.output_queue.items.append(payload)
                 self.changed.notify_all()
@@ -336,6 +312,13 @@ class Switchboard:
             self._serve(worker)
         else:
             self._take_note(worker, kind, unpickle(payload))
+
+    def _settle(self, worker: Worker) -> None:
+        """Note that a process has finished the item that it had, and keep its remarks on it."""
+        worker.held = None
+        if worker.remarks:
+            self.notes.setdefault(worker.step or "?", []).extend(worker.remarks)
+            worker.remarks = []
 
     def _serve(self, worker: Worker) -> None:
         assert worker.queue is not None
@@ -349,33 +332,71 @@ class Switchboard:
         if kind == LOG:
             _log(value)
         elif kind == NOTE:
-            self.notes.setdefault(step, []).append(value)
+            worker.remarks.append(value)
         elif kind == STATUS:
-            with self.changed:
-                self._on_status(step, value)
-                self.changed.notify_all()
+            self._take_status(worker, value)
         elif kind == DONE:
-            worker.done = True
+            self._finish(worker)
         elif kind == FAILED:
             raise _step_failed(step, value)
+
+    def _take_status(self, worker: Worker, status: str) -> None:
+        if status == "loaded" and worker.loaded:
+            return  # it was loaded before its process was lost, and nobody was told of that
+        worker.loaded = True
+        if status == "unloaded":
+            self._finish(worker)
+        with self.changed:
+            self._on_status(worker.step or "?", status)
+            self.changed.notify_all()
+
+    def _finish(self, worker: Worker) -> None:
+        """A step's work is done once it is unloaded, whatever becomes of its process."""
+        worker.done = True
+        self._settle(worker)
 
     def _has_gone(self, worker: Worker) -> None:
         worker.gone = True
         if worker.done:
             return
         worker.process.join(GRACE_SECONDS)
-        raise PipelineRunError(_death_notice(worker), step=worker.step)
+        if worker.starts > self.restarts:
+            raise PipelineRunError(worker.death_notice(), step=worker.step)
+        self._start_again(worker)
+
+    def _start_again(self, lost: Worker) -> None:
+        """Start a step in a new process, which goes on with what the lost one had not finished."""
+        assert lost.queue is not None
+        step, _ = lost.task
+        _logger.warning(
+            "step %r: its process (%s) %s; it is started again (%d of at most %d times)",
+            lost.step,
+            lost.process.place,
+            lost.process.how_it_ended(),
+            lost.starts,
+            self.restarts,
+        )
+        lost.process.disconnect()
+        with postponed():
+            lost.process.kill()
+            worker = self._launch(step)
+            with self.changed:
+                self.workers[self.workers.index(lost)] = worker
+                worker.take_over(lost)
+        lost.queue.give_back(lost)
+        lost.queue.hand_out()
+        self._introduce(worker)
 
     def _tick(self, loop: threading.Thread) -> None:
         for worker in self.workers:
-            # Asking for the exit code is also what takes an ended process off the system's list.
-            ended = worker.process.exitcode is not None
             # What a dead step has started may hold its pipe open: then there is no end of file.
-            if ended and not worker.gone:
-                if worker.connection.poll():
+            if worker.process.has_ended() and not worker.gone:
+                if worker.connection is not None and worker.connection.poll():
                     self._hear(worker)
                 else:
                     self._has_gone(worker)
+            elif worker.connection is None and worker.active:
+                worker.process.check()
         self._stalled = self._stalled + 1 if self._nobody_can_move(loop) else 0
         if self._stalled >= STALLED_TICKS:
             raise self._stall()
@@ -409,34 +430,6 @@ class Switchboard:
         )
 
 
-def _dump(item: object) -> bytes:
-    return bytes(ForkingPickler.dumps(item, pickle.HIGHEST_PROTOCOL))
-
-
-def _limit_waiting(connection: "Connection[Any, Any]", seconds: float | None) -> None:
-    """Let no single read or write on the pipe block for ever once it has begun."""
-    timeval = struct.pack("ll", int(seconds or 0) or 60, 0)
-    with socket.socket(fileno=os.dup(connection.fileno())) as pipe:
-        pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
-        pipe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-
-
-def _tell_to_finish(pid: int | None) -> None:
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGINT)
-
-
-def _kill_group(pid: int | None) -> None:
-    """Kill what is left of a step's process group; the process itself is a member of it."""
-    if pid is None:
-        return
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
 def _log(record: logging.LogRecord) -> None:
     logger = logging.getLogger(record.name)
     if logger.isEnabledFor(record.levelno):
@@ -452,16 +445,3 @@ def _step_failed(step: str, failure: Failure) -> PipelineRunError:
     return PipelineRunError(
         f"step {step!r} {did}: {failure.error}", step=step, details=failure.traceback
     )
-
-
-def _death_notice(worker: Worker) -> str:
-    code = worker.process.exitcode
-    if code == -signal.SIGKILL:
-        how = "was killed (SIGKILL); most often the machine ran out of memory"
-    elif code is not None and code < 0:
-        how = f"was ended by signal {-code} ({signal.strsignal(-code)})"
-    else:
-        how = f"ended by itself with exit status {code}"
-    # A stage's steps are given out when the stage before has ended; their processes wait for them.
-    whose = f"step {worker.step!r}: its process" if worker.step else "a later step: its process"
-    return f"{whose} {how}; no row of it is kept, run again to go on"
