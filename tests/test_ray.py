@@ -243,6 +243,7 @@ def without_stamps(rows: list[dict[str, Any]]) -> list[str]:
     return [repr({**row, "gen_input_configs": None}) for row in rows]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_steps_share_servers_and_one_whose_node_is_killed_comes_back_elsewhere(
     nodes: Nodes, replicas: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -306,7 +307,16 @@ if __name__ == "__main__":
 """A run on a cluster: one of its own by default."""
 
 
-@pytest.mark.parametrize("how", ["success", "error", "interrupt", "terminate", "kill"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("success", marks=pytest.mark.long),
+        pytest.param("error", marks=pytest.mark.long),
+        "interrupt",
+        pytest.param("terminate", marks=pytest.mark.long),
+        "kill",
+    ],
+)
 def test_no_process_is_left_behind(how: str, tmp_path: Path) -> None:
     script = tmp_path / "owner.py"
     rows = 20 if how == "success" else 100_000
@@ -353,6 +363,7 @@ def test_no_process_is_left_behind(how: str, tmp_path: Path) -> None:
     wait_for(lambda: not any(map(is_alive, family)), 30)
 
 
+@pytest.mark.long
 def test_a_killed_main_process_leaves_nothing_on_a_cluster_that_lives_on(
     nodes: Nodes, tmp_path: Path
 ) -> None:

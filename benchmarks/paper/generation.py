@@ -56,10 +56,10 @@ def make_pools(plan: Plan, folders: Folders) -> dict[str, dict[str, Any]]:
     makers: dict[str, Callable[[], Iterable[Row]]] = {
         RAW: lambda: _judged(plan, folders),
         FILTERED: lambda: [row for row in _judged(plan, folders) if row["keep"]],
-        MULTI_TURN: lambda: _multi_turn(plan, folders),
         CONTROL: lambda: ({"messages": each} for each in control_rows(plan.largest, SEED)),
         PAIRS: lambda: _pairs(plan, folders),
         BASE_PAIRS: lambda: _base_pairs(plan, folders),
+        MULTI_TURN: lambda: _multi_turn(plan, folders),
     }
     for name, make in makers.items():
         if not folders.pool(name).exists():
