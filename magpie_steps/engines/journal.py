@@ -58,7 +58,7 @@ FROM completions WHERE key = ?
 KEY_START = 8
 """So many bytes of a key tell it from all others, but for one journal in many thousands."""
 
-_KEY_STARTS = f"SELECT substr(key, 1, {KEY_START}) FROM completions"
+_KEY_STARTS = f"SELECT substr(key, 1, {KEY_START}) FROM completions"  # nosec B608 - a number
 
 _REPORTS_AFTER = "SELECT report, model, content FROM reports WHERE report > ? ORDER BY report"
 
