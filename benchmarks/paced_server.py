@@ -126,12 +126,12 @@ class Running:
     def set_speed(self, speed: float) -> None:
         """Go on at a share of the first pace."""
         content = json.dumps({"speed": speed}).encode()
-        with urlopen(Request(f"{self.root}/control", data=content), timeout=10):
+        with urlopen(Request(f"{self.root}/control", data=content), timeout=10):  # nosec B310
             pass
 
     def told(self) -> dict[str, int]:
         """Return its `answers`, and the `connections` that they came by."""
-        with urlopen(f"{self.root}/control", timeout=10) as answer:  # nosec B310 - its own http://
+        with urlopen(f"{self.root}/control", timeout=10) as answer:  # nosec B310
             content: dict[str, int] = json.load(answer)
             return content
 
