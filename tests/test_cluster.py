@@ -4,7 +4,10 @@ import os
 import pickle
 import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from multiprocessing import AuthenticationError
@@ -18,13 +21,14 @@ from running_steps import Numbers, Plus, Total
 from test_running import line, rows_of
 
 from magpie_steps import running
-from magpie_steps.cluster.caretaker import Probe
+from magpie_steps.cluster.caretaker import Orders, Probe
 from magpie_steps.cluster.journals import CollectedJournal, JournalKeeper, KnownKeys
 from magpie_steps.cluster.reception import Number, Reception
 from magpie_steps.cluster.session import check_address
 from magpie_steps.cluster.step_main import fault_of
 from magpie_steps.cluster.whereabouts import ServersOnCluster, Whereabouts
 from magpie_steps.engines.journal import Journal, JournalError
+from magpie_steps.engines.served import ServedEngine
 from magpie_steps.running import PipelineRunError, run_pipeline
 from magpie_steps.supervision.processes import ForkLauncher
 
@@ -211,11 +215,62 @@ def test_a_lost_step_is_started_again_and_no_row_is_lost_or_doubled(
     assert "(2 of at most 2 times)" in "".join(said)
 
 
+class NumbersThatDieUnloading(Numbers):
+    """Killed once after its last batch, and slow to be there again."""
+
+    folder: str = ""
+
+    def load(self) -> None:
+        super().load()
+        if (Path(self.folder) / "died").exists():
+            time.sleep(1)
+
+    def unload(self) -> None:
+        mark = Path(self.folder) / "died"
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("losing")
+def test_a_generator_that_is_lost_after_its_last_batch_costs_nothing(tmp_path: Path) -> None:
+    pipeline = line(lambda: NumbersThatDieUnloading(folder=str(tmp_path)), Plus)
+    result = run_pipeline(pipeline, work_dir=tmp_path / "run", expected_rows=10)
+    assert [row["n"] for row in rows_of(result)] == list(range(10))
+
+
 @pytest.mark.usefixtures("losing")
 def test_one_that_is_lost_each_time_ends_the_run(tmp_path: Path) -> None:
     pipeline = line(Numbers, lambda: DiesAt(folder=str(tmp_path), rows=[1, 2, 3]))
     with pytest.raises(PipelineRunError, match=r"dies_at_0.*SIGKILL.*as 2 before it were lost"):
         run_pipeline(pipeline, work_dir=tmp_path / "run")
+
+
+def test_a_step_s_process_can_be_interrupted_where_ray_blocks_that(reception: Reception) -> None:
+    called, ended = threading.Event(), threading.Event()
+
+    def answer(line: Any) -> None:
+        called.set()
+        ended.wait()  # the call lasts as long as this does
+
+    orders = Orders(reception.expect(answer), reception.expect(echo), {}, parent=os.getpid())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "magpie_steps.cluster.step_main"],
+        stdin=subprocess.PIPE,
+        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}),
+    )
+    assert process.stdin is not None
+    with process.stdin as told:
+        told.write(pickle.dumps(orders))
+    try:
+        assert called.wait(60)
+        time.sleep(1)  # until it has its handlers
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 128 + signal.SIGINT
+    finally:
+        ended.set()
+        process.kill()
+        process.wait()
 
 
 # Where servers are
@@ -242,6 +297,18 @@ def test_servers_together_are_as_well_as_the_best_of_them(reception: Reception) 
 
 
 @needs_ray
+@needs_ray
+def test_engines_that_only_ask_in_other_ways_share_servers() -> None:
+    from magpie_steps.cluster.servers import _settings_of
+
+    first, patient, other = (
+        ServedEngine(model="m"),
+        ServedEngine(model="m", timeout_seconds=5, max_retries=1, add_bos="never"),
+        ServedEngine(model="m", max_num_seqs=8),
+    )
+    assert _settings_of(first) == _settings_of(patient) != _settings_of(other)
+
+
 @pytest.mark.parametrize(
     ("address", "wrong"),
     [

@@ -37,11 +37,12 @@ class JournalKeeper:
         run_id = str(_unpickle(line.recv_bytes()))
         try:
             kept = Journal(self._path, run_id)
+            known = kept.key_starts()
         except JournalError as error:
             line.send_bytes(pickle.dumps(error))
             return
         try:
-            line.send_bytes(pickle.dumps(kept.key_starts()))
+            line.send_bytes(pickle.dumps(known))
             while True:
                 name, arguments = _unpickle(line.recv_bytes())
                 line.send_bytes(pickle.dumps(_answer(kept, name, arguments)))
@@ -61,6 +62,8 @@ def _answer(kept: Journal, name: str, arguments: tuple[Any, ...]) -> Any:
         return kept.report(*arguments)
     except JournalError as error:
         return error
+    except Exception as error:  # noqa: BLE001 - or the step would take this process for gone
+        return JournalError(f"the journal failed: {type(error).__name__}: {error}")
 
 
 class CollectedJournal(CompletionLog):

@@ -74,9 +74,19 @@ def servers_on(reception: Reception, engines: Iterable[ServedEngine]) -> Iterato
             fleet.stop()
 
 
+OF_REQUESTS = frozenset(
+    {
+        *("timeout_seconds", "max_retries", "generation_kwargs", "system_policy", "add_bos"),
+        *("chat_template", "chat_template_kwargs", "response_template_kwargs"),
+    }
+)
+"""Settings of an engine that say how it asks: a server knows nothing of them."""
+
+
 def _settings_of(engine: ServedEngine) -> str:
     """What engines that share servers have in common."""
-    return json.dumps(engine.dump(), sort_keys=True, default=repr)
+    settings = {k: v for k, v in engine.dump().items() if k not in OF_REQUESTS}
+    return json.dumps(settings, sort_keys=True, default=repr)
 
 
 class Fleet:
@@ -152,11 +162,16 @@ class Replica:
         try:
             self._keep_running()
         except (DistilabelUserError, PipelineRunError) as error:
-            self.error = error
-            self.now = Whereabouts("failed", reason=str(error))
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - nobody else would ever hear of it
+            self._fail(PipelineRunError(f"{self._name}: {type(error).__name__}: {error}"))
         finally:
             self.started.set()
             self._release()
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error
+        self.now = Whereabouts("failed", reason=str(error))
 
     def _keep_running(self) -> None:
         """Start it, and again each time that it is lost, until the run is at its end.

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -165,10 +166,13 @@ def _protect() -> None:
     Left to itself, Ray leaves that key in the home folder, and then asks every other cluster for
     it, too.
     """
-    own = not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"} & set(os.environ)
-    if own and "ray" not in sys.modules:  # later it would not be read
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    if {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"} & set(os.environ):
+        return
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    if "ray" in sys.modules:
+        loader = import_module("ray._raylet").AuthenticationTokenLoader
+        loader.instance().reset_cache()  # it has an earlier cluster's
 
 
 @contextmanager

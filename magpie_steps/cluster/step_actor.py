@@ -18,7 +18,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from magpie_steps.cluster.caretaker import Caretaker, End, Orders, Probe
 from magpie_steps.cluster.placing import Demand, Patience, demand_of, why_lost
-from magpie_steps.cluster.reception import Number, Reception
+from magpie_steps.cluster.reception import Number, Reception, hang_up
 from magpie_steps.supervision.places import engines_of
 from magpie_steps.supervision.processes import how_it_ended
 
@@ -131,6 +131,7 @@ class ActorProcess:
             self._hung_up = True
             line, self.connection = self.connection, None
         if line is not None:
+            hang_up(line)  # or a thread that is sending a large item would wait for a minute
             line.close()
         else:
             self.tell(signal.SIGTERM)

@@ -1,6 +1,7 @@
 """What runs in a step's process on a cluster: it calls for its step, then runs as a forked one."""
 
 import pickle
+import signal
 import socket
 import sys
 from multiprocessing.connection import Connection
@@ -11,6 +12,8 @@ from magpie_steps.cluster.caretaker import Orders, Probe
 
 def main() -> None:
     """Run a step, with the orders that come by standard input."""
+    # Ray blocks SIGINT in its nodes' processes, and what they start inherits that.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     # They come from the actor, which started this process, through a pipe of its own.
     orders: Orders = pickle.load(sys.stdin.buffer)  # nosec B301
     # Slow; only then does it call, so that what is missing on this node is told by this process.

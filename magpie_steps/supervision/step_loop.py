@@ -38,6 +38,10 @@ MAX_FAILURES_IN_A_ROW = 20
 MODEL_NAME = "model_name"
 """The column in which distilabel's tasks name their model, also for a row without an answer."""
 
+ENDED = (None, LAST_BATCH_SENT_FLAG)
+"""What comes instead of a batch when there will be none; also to a generator that was started again
+after its last one."""
+
 Row = dict[str, Any]
 Rows = list[Row]
 
@@ -103,13 +107,13 @@ class SafeStepWrapper(_StepWrapper):
 
     def _generator_step_process_loop(self) -> None:
         batch = self.input_queue.get()
-        if batch is None:
+        if batch in ENDED:
             return
         try:
             offset = batch.seq_no * self.step.batch_size
             for rows, last in self.step.process_applying_mappings(offset=offset):
                 self._send(batch, rows, last)
-                if last or (batch := self.input_queue.get()) is None:
+                if last or (batch := self.input_queue.get()) in ENDED:
                     return
         except StepFailed:
             raise
@@ -121,7 +125,7 @@ class SafeStepWrapper(_StepWrapper):
     def _non_generator_process_loop(self) -> None:
         while True:
             batch = self.input_queue.get()
-            if batch is None or batch == LAST_BATCH_SENT_FLAG:
+            if batch in ENDED:
                 return
             self._send(batch, self._process(batch.data), batch.last_batch)
             if batch.last_batch:

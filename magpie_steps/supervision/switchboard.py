@@ -359,8 +359,8 @@ class Switchboard:
         worker.gone = True
         if worker.done:
             return
-        worker.process.join(GRACE_SECONDS)
         if worker.starts > self.restarts:
+            worker.process.join(GRACE_SECONDS)
             raise PipelineRunError(worker.death_notice(), step=worker.step)
         self._start_again(worker)
 

@@ -77,7 +77,7 @@ class Worker:
                 " does not take it; was it stopped?",
                 step=self.step,
             ) from error
-        except OSError:
+        except (OSError, TypeError):  # also closed while it was being sent
             return
 
     def introduce(self, data: bytes, seconds: float | None) -> None:
