@@ -224,6 +224,7 @@ def test_nothing_that_is_published_names_a_place_of_this_machine(tmp_path):
     assert steps["decontaminate_0"]["paths"] == ["exam.txt"]
 
 
+@pytest.mark.long
 def test_here_is_a_folder_too(tmp_path):
     (tmp_path / "mine").mkdir()
     done = run("--dry-run", "--num-rows", 2, "--output-dir", ".", cwd=tmp_path / "mine")
@@ -232,6 +233,7 @@ def test_here_is_a_folder_too(tmp_path):
     assert (tmp_path / "mine.work").is_dir()
 
 
+@pytest.mark.long
 def test_a_chosen_licence_is_in_the_card(tmp_path):
     flags = ("--dry-run", "--num-rows", 1, "--license", "cc0-1.0", "--output-dir", "o")
     assert run(*flags, cwd=tmp_path).returncode == 0
