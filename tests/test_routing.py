@@ -263,6 +263,43 @@ def test_an_heir_knows_the_servers_and_has_nothing_under_way() -> None:
     assert heir.pace(heir.servers[1]) == pytest.approx(9.0)
 
 
+def test_an_heir_of_heirs_tries_a_server_again_that_was_left_alone() -> None:
+    """Each batch of rows has a router of its own, which may never live long enough."""
+    router, clock = router_of("fast", "slow")
+    teach(router, clock, {"slow": 10.0, "fast": 1.0})
+    for _ in range(40):
+        clock.now += 4.0
+        router = router.heir()
+        place = router.take()
+        assert place is not None
+        if place.server.url == "slow":
+            return
+        clock.now += 1.0
+        router.answered(place)
+    pytest.fail("it was never tried again")
+
+
+def test_a_router_is_full_when_nobody_could_get_a_place() -> None:
+    router, clock = router_of("a", "b", "c", places=1)
+    for place in fill(router)[:2]:
+        router.overloaded(place, 1.0)
+    assert router.full
+    clock.now += 1.0
+    assert not router.full
+    router.put_out(router.servers[0])
+    router.put_out(router.servers[1])
+    assert router.full
+
+
+def test_a_failure_may_be_told_after_its_place_was_given_back() -> None:
+    router, _ = router_of("a", places=MOST_MISSES)
+    places = fill(router)
+    for place in places:
+        router.given_up(place)
+    assert [router.missed(place) for place in places][-1]
+    assert router.servers[0].in_flight == 0
+
+
 def test_a_place_is_given_back_once() -> None:
     router, _ = router_of("a")
     place = router.take()

@@ -2,9 +2,11 @@
 
 import asyncio
 import importlib
+import math
 import os
 import signal
 import socket
+import ssl
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,14 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from completions_server import CompletionsServer, Habits, running
 from distilabel.errors import DistilabelUserError
 from troubled_answers import Trouble, says, stays_silent
 
 from magpie_steps import CompletionsEngine
 from magpie_steps.embedded import model_path
-from magpie_steps.engines import admission, http_client, server_pool
+from magpie_steps.engines import admission, http_client, routing, server_pool
 from magpie_steps.engines.base import Completion, EngineLostError, Sampling
+from magpie_steps.engines.http_client import HttpClient, ServerError
+from magpie_steps.engines.routing import Router
+from magpie_steps.engines.server_pool import Fault, Flight, ServerPool, Verdict, Watch
 from magpie_steps.engines.stats import EngineStats, ServerStats
 from magpie_steps.engines.transformers import TransformersEngine
 from magpie_steps.steps.engine_work import work_of
@@ -136,7 +142,10 @@ def test_a_killed_servers_requests_are_answered_by_the_others(caplog: Any) -> No
 
 
 @pytest.mark.alone
-def test_a_server_that_hangs_is_found_out_and_its_requests_go_elsewhere(caplog: Any) -> None:
+def test_a_server_that_hangs_is_found_out_and_its_requests_go_elsewhere(
+    caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routing, "RESCUE", math.inf)  # or all are answered before it is found out
     with ExitStack() as stack:
         servers = [stack.enter_context(paced(8, 0.05)) for _ in range(2)]
         engine = stack.enter_context(engine_on(*(s.url for s in servers), max_in_flight=8))
@@ -182,8 +191,10 @@ def test_what_a_server_never_answers_is_asked_of_another(
         (says(200, "no JSON"), 25),
         (says(401), 20),
         (says(404, "there is no such model"), 20),
+        (says(400), 150),
+        (says(422), 150),
     ],
-    ids=["429", "503", "500", "garbled", "401", "404"],
+    ids=["429", "503", "500", "garbled", "401", "404", "400", "422"],
 )
 def test_a_server_that_answers_wrongly_harms_nobody(
     behind: TransformersEngine, caplog: Any, trouble: Trouble, most: int
@@ -217,6 +228,195 @@ def test_all_servers_gone_is_the_end(behind: TransformersEngine) -> None:
             server.stop()
         with pytest.raises(EngineLostError, match="run again"):
             answers(engine, range(3))
+
+
+@pytest.mark.parametrize("trouble", [says(503), says(401)], ids=["503", "401"])
+def test_all_servers_that_answer_nobody_are_the_end(
+    behind: TransformersEngine, trouble: Trouble
+) -> None:
+    with ExitStack() as stack:
+        servers = [stack.enter_context(running(behind)) for _ in range(2)]
+        engine = stack.enter_context(engine_on(*(s.url for s in servers), max_retries=2))
+        for server in servers:
+            server.habits.trouble = trouble
+        with pytest.raises(EngineLostError, match="run again"):
+            answers(engine, range(3))
+
+
+def test_a_request_outlives_a_storm_at_all_servers(behind: TransformersEngine) -> None:
+    """Each server rests as often as a lone one would, however many turn a request away."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(running(behind)) for _ in range(3)]
+        engine = stack.enter_context(engine_on(*(s.url for s in servers)))
+        for server in servers:
+            server.habits.trouble = says(503)
+
+        async def all_of_it() -> list[Completion]:
+            asking = asyncio.create_task(ask(engine, range(1)))
+            await asyncio.sleep(0.7)
+            for server in servers:
+                server.habits.trouble = None
+            return await asking
+
+        assert asyncio.run(all_of_it()) == answers(behind, range(1))
+
+
+def test_a_refused_request_waits_for_a_server_that_rests(behind: TransformersEngine) -> None:
+    with running(behind) as good, running(behind) as bad, engine_on(good.url, bad.url) as engine:
+        good.habits.troubles = [says(429, headers={"Retry-After": "0.3"})]
+        bad.habits.trouble = says(401)
+        assert answers(engine, range(1)) == answers(behind, range(1))
+        assert not engine.stats.servers[1].up
+
+
+def test_a_request_waits_for_a_server_that_rests_if_the_other_is_not_trusted(
+    behind: TransformersEngine,
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+
+    async def check(url: str, whole: bool) -> Verdict:
+        return Verdict("it is not trusted")
+
+    async def post(good: CompletionsServer) -> Any:
+        body = {"prompt": behind.template.pre_query_ids().ids, "max_tokens": 4, "temperature": 0}
+        async with await asyncio.start_server(print, "127.0.0.1", 0, ssl=context) as other:
+            port = other.sockets[0].getsockname()[1]
+            client = HttpClient([good.url, f"https://127.0.0.1:{port}/v1"], check=check)
+            return await client.post("/completions", body)
+
+    with running(behind) as good:
+        good.habits.troubles = [says(429, headers={"Retry-After": "0.3"})]
+        assert asyncio.run(post(good))["choices"]
+
+
+def test_what_all_servers_refuse_is_the_requests_own_fault(
+    behind: TransformersEngine, caplog: Any
+) -> None:
+    with ExitStack() as stack:
+        servers = [stack.enter_context(running(behind)) for _ in range(2)]
+        engine = stack.enter_context(engine_on(*(s.url for s in servers)))
+        for server in servers:
+            server.habits.trouble = says(400)
+        for number in range(5):
+            with pytest.raises(ServerError, match="answered 400"):
+                answers(engine, range(number, number + 1))
+        assert engine.stats.retries == 5
+        assert "is out: " not in caplog.text
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_servers_that_are_started_again_are_waited_for(
+    behind: TransformersEngine, monkeypatch: pytest.MonkeyPatch, back: bool
+) -> None:
+    monkeypatch.setattr(http_client, "LEAST_PATIENCE_SECONDS", 0.2)
+    ports = [free_port(), free_port()]
+    servers = [started(behind, port) for port in ports]
+    with engine_on(*(server.url for server in servers), max_retries=2) as engine:
+        for server in servers:
+            server.stop()
+        asked = 0
+
+        async def reconnect(attempt: int) -> None:
+            """As of an owner that starts them again, long after all patience."""
+            nonlocal asked
+            asked += 1
+            await asyncio.sleep(0.3)
+            if asked == 4 and not back:
+                raise EngineLostError("they will not be back; run again")
+            if asked == 4:
+                servers[:] = [started(behind, port) for port in ports]
+
+        engine._client.reconnect = reconnect
+        if not back:
+            with pytest.raises(EngineLostError, match="will not be back"):
+                answers(engine, range(1))
+            return
+        try:
+            assert answers(engine, range(1)) == answers(behind, range(1))
+        finally:
+            for server in servers:
+                server.stop()
+
+
+# Places
+
+
+def pool_of(router: Router, watch: Watch | None = None) -> ServerPool:
+    """A pool whose requests succeed, or are turned away for a second."""
+    figures = {url: ServerStats(url) for url in router.urls}
+    return ServerPool(router, lambda _: Fault.OVERLOADED, lambda *_: 1.0, figures, watch)
+
+
+def test_one_who_waits_long_does_not_keep_those_behind_who_are_served() -> None:
+    router = Router(["a", "b"], 1)
+    pool, a, b = pool_of(router), *router.servers
+
+    async def answer(_: Any) -> str:
+        await asyncio.sleep(0)
+        return "yes"
+
+    async def all_of_it() -> None:
+        held = router.take(avoid={b})
+        assert held is not None
+        stuck = asyncio.create_task(pool.ask(Flight(answer, {b})))
+        await asyncio.sleep(0)
+        for _ in range(20):
+            assert await asyncio.gather(*(pool.ask(Flight(answer)) for _ in range(5)))
+            assert len(pool._waiting) == 1
+        dropped = asyncio.create_task(pool.ask(Flight(answer, {b})))
+        await asyncio.sleep(0)
+        dropped.cancel()
+        await asyncio.wait([dropped])
+        assert len(pool._waiting) == 1
+        router.given_up(held)
+        assert await pool.ask(Flight(answer)) == await stuck == "yes"
+        assert a.in_flight == b.in_flight == len(pool._waiting) == 0
+
+    asyncio.run(all_of_it())
+
+
+def test_a_rest_that_ends_between_two_looks_at_the_clock_wakes_who_waits() -> None:
+    times = iter([0.0, 0.0, 0.0, 0.5, 0.5, 0.5])  # the last of them while it still rests
+    router = Router(["a"], 1, lambda: next(times, 2.0))
+    pool = pool_of(router)
+    place = router.take()
+    assert place is not None
+    router.overloaded(place, 1.0)
+
+    async def answer(_: Any) -> str:
+        return "yes"
+
+    async def all_of_it() -> str:
+        async with asyncio.timeout(5):
+            return str(await pool.ask(Flight(answer)))
+
+    assert asyncio.run(all_of_it()) == "yes"
+
+
+def test_a_request_that_is_cancelled_before_its_first_step_gives_its_place_back() -> None:
+    router = Router(["a"], 1)
+
+    async def check(url: str, whole: bool) -> Verdict:
+        return Verdict()
+
+    async def answer(_: Any) -> str:
+        return "yes"
+
+    pool = pool_of(router, Watch(check, print, lambda _: 0.0, 1.0))
+
+    async def all_of_it() -> None:
+        asking = asyncio.create_task(pool.ask(Flight(answer)))
+        waiting = asyncio.create_task(pool.ask(Flight(answer)))
+        asyncio.get_running_loop().call_soon(asking.cancel)
+        asyncio.get_running_loop().call_soon(pool._move, router.servers[0])
+        async with asyncio.timeout(5):
+            await asyncio.wait([asking])
+            assert await waiting == "yes"
+        assert asking.cancelled()
+        assert router.servers[0].in_flight == 0
+
+    asyncio.run(all_of_it())
 
 
 # Servers that come

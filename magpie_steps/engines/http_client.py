@@ -105,12 +105,13 @@ class HttpClient:
         key: a key that is not in the environment.
         timeout_seconds: how long one answer may take.
         max_retries: how often a request is sent again; as often again as there are other servers,
-            where they are looked after.
+            where they are looked after. Being turned away by busy ones does not count there, until
+            each of them has done so more often than this without an answer.
         places: requests at each server at once.
         on_retry: called each time one is sent again.
-        reconnect: awaited before a request is sent again that got no answer at all, with the number
-            of times that it was tried; raises if it makes no sense. Without it that is tried as
-            often as anything else.
+        reconnect: awaited before a request is sent again that got no answer at all, or whose
+            servers are all out, with the number of times that it was tried; raises if it makes no
+            sense. Without it that is tried as often as anything else.
         check: how servers are looked after, see `Watch`; None leaves them to the requests.
         tell: takes a line about a server that goes or comes back.
         stats: what is counted of each server, by its address.
@@ -165,12 +166,19 @@ class HttpClient:
             try:
                 return await pool.ask(flight)
             except NoServerError as error:
-                raise UnreachableError(str(error)) from error
+                if self.reconnect is None:
+                    raise UnreachableError(str(error)) from error
+                await self.reconnect(flight.attempts)
+                wait = 0.0
             except MovedError:
                 wait = 0.0
             except aiohttp.ClientError as error:
-                wait = await self._after_lost_connection(error, pool, flight)
+                wait = await self._after_lost_connection(error, flight)
             except (ServerError, GarbledError, TimeoutError) as error:
+                if self.check is not None and _fault(error) is Fault.OVERLOADED:
+                    self._bear(error, pool)
+                    self.on_retry()
+                    continue
                 wait = self._after_bad_answer(error, pool, flight)
             flight.attempts += 1
             self.on_retry()
@@ -209,12 +217,9 @@ class HttpClient:
         stats.tokens += _new_tokens(content)
         return content
 
-    async def _after_lost_connection(
-        self, error: aiohttp.ClientError, pool: ServerPool, flight: Flight
-    ) -> float:
+    async def _after_lost_connection(self, error: aiohttp.ClientError, flight: Flight) -> float:
         """Return how long to wait before the next try."""
-        others = self.check is not None and pool.router.has_other(flight.avoid)
-        if isinstance(error, aiohttp.ClientConnectorCertificateError) and not others:
+        if isinstance(error, aiohttp.ClientConnectorCertificateError) and self.check is None:
             where = next((server.url for server in flight.avoid), "")
             raise UntrustedError(_about_certificate(where, error)) from error
         if self.reconnect is not None:
@@ -227,6 +232,12 @@ class HttpClient:
         # One that is looked after is out now, so that the next try waits for a place.
         return 0.0 if self.check is not None else self._wait(flight.attempts)
 
+    def _bear(self, error: Exception, pool: ServerPool) -> None:
+        """Raise the error if all of several servers turn everything away for too long."""
+        up = pool.router.up
+        if up and all(server.troubles > self.max_retries for server in up):
+            raise error
+
     def _after_bad_answer(
         self,
         error: ServerError | GarbledError | TimeoutError,
@@ -234,12 +245,15 @@ class HttpClient:
         flight: Flight,
     ) -> float:
         """Return how long to wait before the next try; a time-out was long enough."""
+        fault = _fault(error)
         others = self.check is not None and pool.router.has_other(flight.avoid)
-        elsewhere = others and _fault(error) is Fault.REFUSED
-        if flight.attempts >= self._most_retries or not (elsewhere or _may_pass(error)):
+        # Who refuses is out now, and who finds fault with a request is alone with it or right.
+        refused = fault is Fault.REFUSED and self.check is not None
+        doubtful = fault is Fault.OWN and others and len(flight.refusals) == 1
+        if flight.attempts >= self._most_retries or not (refused or doubtful or _may_pass(error)):
             raise error
-        rests = _fault(error) is Fault.OVERLOADED  # then there is no place to be had
-        if others or rests or isinstance(error, TimeoutError):
+        rests = fault is Fault.OVERLOADED  # then there is no place to be had
+        if others or rests or refused or isinstance(error, TimeoutError):
             return 0.0
         asked = error.retry_after if isinstance(error, ServerError) else 0.0
         return max(asked, self._wait(flight.attempts))

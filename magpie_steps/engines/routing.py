@@ -159,6 +159,7 @@ class Router:
         for mine, theirs in zip(self.servers, other.servers, strict=True):
             theirs.up, theirs.why, theirs.limit = mine.up, mine.why, mine.limit
             theirs.rests_until, theirs.troubles = mine.rests_until, mine.troubles
+            theirs.answered_at = mine.answered_at
             theirs._exposure, theirs._answers = mine._exposure, mine._answers
         return other
 
@@ -171,6 +172,14 @@ class Router:
         """Whether a server that gets requests now is not among these."""
         now = self.clock()
         return any(s.up and s.rests_until <= now and s not in avoid for s in self.servers)
+
+    @property
+    def full(self) -> bool:
+        """Whether no server has a place for any request now."""
+        now = self.clock()
+        return not any(
+            s.up and s.rests_until <= now and s.in_flight < int(s.limit) for s in self.servers
+        )
 
     def rest_seconds(self) -> float | None:
         """Seconds until the next of the servers that rest gets requests; None if none rests."""
@@ -246,9 +255,14 @@ class Router:
         return True
 
     def missed(self, place: Place) -> bool:
-        """Give a place back whose request failed; returns whether it is one too many in a row."""
+        """Tell that a place's request failed, and give it back if it is still held.
+
+        Returns:
+            Whether it is one too many in a row.
+        """
         server = place.server
-        if not self.given_up(place) or place.epoch != server.epoch:
+        self.given_up(place)
+        if place.epoch != server.epoch:
             return False
         server.misses += 1
         return server.misses >= MOST_MISSES

@@ -1,7 +1,7 @@
 """Who waits for a place at a server, and who looks after the servers meanwhile?"""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -100,13 +100,15 @@ class Flight:
 
     Attributes:
         send: sends it to a server and returns the answer.
-        avoid: servers that failed on it.
-        attempts: times that it was sent before; then it goes before others.
+        avoid: servers that failed on it; if there are any, it goes before others.
+        attempts: times that it was sent before, but for those that a busy server turned away.
+        refusals: where it was refused as if it were at fault, and what was said.
     """
 
     send: Callable[[Server], Awaitable[Any]]
     avoid: set[Server] = field(default_factory=set)
     attempts: int = 0
+    refusals: list[tuple[Place, Exception]] = field(default_factory=list)
     _done: "asyncio.Future[Any] | None" = None
     _tasks: "dict[asyncio.Task[Any], Place]" = field(default_factory=dict)
 
@@ -131,14 +133,15 @@ class Flight:
             if self._done.done() and not self._done.cancelled():
                 self._done.exception()  # nobody may have waited for it to the end
 
-    def start(self, place: Place, sending: Awaitable[Any]) -> None:
-        """Send it from this place, too."""
+    def start(self, place: Place, sending: Awaitable[Any]) -> "asyncio.Future[Any]":
+        """Send it from this place, too; returns what does."""
         loop = asyncio.get_running_loop()
         if self._done is None or self.landed:
             self._done = loop.create_future()
         task = asyncio.ensure_future(sending)
         self._tasks[task] = place
         task.add_done_callback(self._landed)
+        return task
 
     def leave(self, server: Server) -> None:
         """Wait for that server no more."""
@@ -184,7 +187,7 @@ class ServerPool:
         self._rest = rest
         self._figures = figures
         self._watch = watch
-        self._waiting: deque[tuple[asyncio.Future[Place], Flight]] = deque()
+        self._waiting: OrderedDict[asyncio.Future[Place], Flight] = OrderedDict()
         self._flights: dict[Flight, None] = {}
         self._silences: dict[Server, int] = {}
         self._hearing: dict[Server, asyncio.Task[None]] = {}
@@ -205,7 +208,7 @@ class ServerPool:
         place = await self._place(flight)
         if self._watch is None:
             return await self._sent(place, flight)
-        flight.start(place, self._sent(place, flight))
+        self._start(flight, place)
         self._flights[flight] = None
         try:
             return await flight.land()
@@ -227,7 +230,9 @@ class ServerPool:
         if not self._waiting and (place := self.router.take(1, flight.avoid)):
             return place
         future: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
-        (self._waiting.appendleft if flight.attempts else self._waiting.append)((future, flight))
+        self._waiting[future] = flight
+        if flight.avoid:
+            self._waiting.move_to_end(future, last=False)
         self._dispatch()
         try:
             return await future
@@ -236,60 +241,90 @@ class ServerPool:
                 self.router.given_up(future.result())
                 self._dispatch()
             raise
+        finally:
+            self._waiting.pop(future, None)
+
+    def _start(self, flight: Flight, place: Place) -> None:
+        # A task that is cancelled before its first step gives nothing back itself.
+        task = flight.start(place, self._sent(place, flight))
+        task.add_done_callback(lambda _: self._free(place))
+
+    def _free(self, place: Place) -> None:
+        if self.router.given_up(place):
+            self._dispatch()
 
     def _dispatch(self) -> None:
         """Give places to those who wait, as long as there are any."""
-        waiting = self._waiting
-        while True:
-            while waiting and waiting[0][0].done():
-                waiting.popleft()
-            if not self._give_one():
-                break
-        if waiting and self._alarm is None and (seconds := self.router.rest_seconds()) is not None:
+        self._give_places()
+        if self._waiting and self._alarm is None and (seconds := self._rest_seconds()) is not None:
             self._alarm = asyncio.get_running_loop().call_later(seconds, self._wake)
+
+    def _rest_seconds(self) -> float | None:
+        """Seconds until there may be places that nobody gives back; None if there may be none."""
+        up = self.router.up
+        if (seconds := self.router.rest_seconds()) is None and up:
+            # A rest that ended just now: nothing else would tell.
+            return None if any(server.in_flight for server in up) else 0.0
+        return seconds
 
     def _wake(self) -> None:
         self._alarm = None
         self._dispatch()
 
-    def _give_one(self) -> bool:
-        for future, flight in self._waiting:
-            if future.done():
+    def _give_places(self) -> None:
+        served: list[asyncio.Future[Place]] = []
+        in_vain: set[frozenset[Server]] = set()
+        for future, flight in self._waiting.items():
+            avoid = frozenset(flight.avoid)
+            if future.done() or avoid in in_vain:
                 continue
-            place = self.router.take(len(self._waiting), flight.avoid)
+            place = self.router.take(len(self._waiting) - len(served), avoid)
             if place is not None:
                 future.set_result(place)
-                return True
-            if not flight.avoid:  # nobody has more to choose from
-                return False
-        return False
+                served.append(future)
+            elif not avoid or self.router.full:  # nobody has more to choose from
+                break
+            else:
+                in_vain.add(avoid)
+        for future in served:
+            del self._waiting[future]
 
     async def _sent(self, place: Place, flight: Flight) -> Any:
         try:
             answer = await flight.send(place.server)
         except Exception as error:
-            self._judge(place, error, flight.attempts)
+            self._judge(place, error, flight)
             flight.avoid.add(place.server)
             raise
         else:
             self.router.answered(place)
             self._silences.pop(place.server, None)
+            self._hold_against(flight, place.server)
             return answer
         finally:
             self.router.given_up(place)
             self._dispatch()
 
-    def _judge(self, place: Place, error: Exception, attempts: int) -> None:
+    def _judge(self, place: Place, error: Exception, flight: Flight) -> None:
         fault, server = self._blame(error), place.server
         if fault is Fault.OVERLOADED:
-            self.router.overloaded(place, self._rest(server, error, attempts))
+            self.router.overloaded(place, self._rest(server, error, flight.attempts))
         elif self._watch is None:
             return
+        elif fault is Fault.OWN:
+            flight.refusals.append((place, error))
         elif fault is Fault.ONCE and self.router.missed(place):
             self._put_out(self._watch, server, _said(error), fault)
         elif fault in OUT and place.epoch == server.epoch:
             self.router.given_up(place)
             self._put_out(self._watch, server, _said(error), fault)
+
+    def _hold_against(self, flight: Flight, server: Server) -> None:
+        """Count it as a miss of the others that they refused what this server has answered."""
+        for place, error in flight.refusals:
+            wrong = place.server is not server and self.router.missed(place)
+            if wrong and self._watch is not None:
+                self._put_out(self._watch, place.server, _said(error), Fault.ONCE)
 
     def _put_out(self, watch: Watch, server: Server, reason: str, fault: Fault) -> None:
         if not self.router.put_out(server, reason):
@@ -380,7 +415,7 @@ class ServerPool:
             if second is None:
                 patient.add(places[0].server)  # the others there have been sent later
             else:
-                flight.start(second, self._sent(second, flight))
+                self._start(flight, second)
                 self._figures[places[0].server.url].rescued += 1
 
     def _give_up(self, watch: Watch) -> None:
@@ -393,10 +428,11 @@ class ServerPool:
         elif now - self._none_since > watch.patience_seconds:
             whys = (f"{server.url}: {server.why or 'no answer'}" for server in self._absent)
             error = NoServerError(f"all servers are out: {'; '.join(whys)}")
-            while self._waiting:
-                future, _ = self._waiting.popleft()
+            for future in self._waiting:
                 if not future.done():
                     future.set_exception(error)
+            self._waiting.clear()
+            self._none_since = None  # who goes on has as long again
 
 
 def _said(error: Exception) -> str:
