@@ -383,7 +383,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kib", [0, pytest.param(8, marks=LONG), pytest.param(40, marks=LONG), 100])
+@pytest.mark.parametrize("kib", [0, *(pytest.param(kib, marks=LONG) for kib in (8, 40, 100))])
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     undisturbed: Path, tmp_path: Path, kib: int
 ) -> None:

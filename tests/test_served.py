@@ -238,7 +238,13 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        *(pytest.param(n, marks=pytest.mark.long) for n in (signal.SIGTERM, signal.SIGINT)),
+    ],
+)
 def test_no_server_outlives_its_owner(number: int, tmp_path: Path):
     code = textwrap.dedent(OWNER).format(tests=str(SCRIPT.parent), work=str(tmp_path))
     script = tmp_path / "owner.py"
