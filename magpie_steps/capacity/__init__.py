@@ -48,7 +48,7 @@ COMPARING_CORES = 2
 WRITTEN_ROWS = 100_000 / 3.35
 """Rows per second that become an output folder (``benchmarks/results/overhead.json``)."""
 
-ROWS_OF_A_COORDINATOR = 1906.0
+ROWS_OF_A_COORDINATOR = 3068.0
 """Rows per second that one process hands out and takes back at most, on a core of its own
 (``benchmarks/results/scale.json``)."""
 
