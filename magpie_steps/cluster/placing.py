@@ -138,9 +138,9 @@ def why_lost(error: Exception) -> str:
 
 
 def shown(resources: Mapping[str, float]) -> str:
-    """Resources in words."""
-    named = {name: amount for name, amount in resources.items() if name not in _INTERNAL}
-    words = [_amount(name, amount) for name, amount in named.items() if ":" not in name]
+    """Resources in words, in one order: Ray tells them in none."""
+    named = [name for name in sorted(resources) if name not in _INTERNAL]
+    words = [_amount(name, resources[name]) for name in named if ":" not in name]
     return ", ".join(words) or "nothing"
 
 
