@@ -2,7 +2,7 @@
 
 import asyncio
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,9 @@ from magpie_steps.engines.base import (
     UnsupportedSamplingError,
 )
 from magpie_steps.engines.completions import CompletionsEngine
-from magpie_steps.engines.transformers import TransformersEngine
 
 MODEL = str(model_path("tiny-instruct"))
 KEY = "secret-key-of-the-test"
-
-
-@pytest.fixture(scope="module")
-def behind() -> Iterator[TransformersEngine]:
-    """The model behind all servers, and what their answers are compared with."""
-    engine = TransformersEngine(model=MODEL)
-    engine.load()
-    yield engine
-    engine.unload()
 
 
 @pytest.fixture(autouse=True)

@@ -35,14 +35,6 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def behind() -> Iterator[TransformersEngine]:
-    engine = TransformersEngine(model=MODEL)
-    engine.load()
-    yield engine
-    engine.unload()
-
-
-@pytest.fixture(scope="module")
 def served(behind: TransformersEngine) -> Iterator[CompletionsServer]:
     with running(behind) as server:
         yield server

@@ -34,15 +34,6 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 MODEL = str(model_path("tiny-instruct"))
 
 
-@pytest.fixture(scope="module")
-def behind() -> Iterator[TransformersEngine]:
-    """The model behind all servers, and what their answers are compared with."""
-    engine = TransformersEngine(model=MODEL)
-    engine.load()
-    yield engine
-    engine.unload()
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "FIRST_WAIT_SECONDS", 0.02)

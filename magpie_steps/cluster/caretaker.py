@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from magpie_steps.cluster.reception import Number
+from magpie_steps.supervision.process_groups import kill_group
 
 COMMAND = [sys.executable, "-m", "magpie_steps.cluster.step_main"]
 
@@ -106,7 +107,7 @@ class Caretaker:
                     return End(-self._told)
                 self._process = self._start(errors)
             code = self._process.wait()
-            _signal_group(self._process.pid, signal.SIGKILL)  # what it has left behind
+            kill_group(self._process.pid)  # what it has left behind
             used = resource.getrusage(resource.RUSAGE_CHILDREN)
             return End(code, _end_of(errors), used.ru_utime + used.ru_stime)
 
@@ -138,13 +139,8 @@ class Caretaker:
                 self._told = number
             elif process.poll() is None:
                 if number == signal.SIGKILL:
-                    _signal_group(process.pid, number)
+                    kill_group(process.pid)
                 process.send_signal(number)
-
-
-def _signal_group(leader: int, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, number)
 
 
 def _end_of(errors: IO[bytes]) -> str:

@@ -8,7 +8,6 @@ import hmac
 import os
 import secrets
 import socket
-import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +16,9 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from typing import Any
 
-CALL_SECONDS = 30.0
+from magpie_steps.supervision.messages import limit_waiting
+
+CALL_SECONDS = 30
 """How long a call may take to be answered and to prove itself."""
 
 LONGEST_NAME = 100
@@ -53,7 +54,7 @@ class Number:
         answer_challenge(line, self.key)
         deliver_challenge(line, self.key)
         line.send_bytes(self.name.encode())
-        _limit(line, 0.0)
+        limit_waiting(line, 0)
         return line
 
 
@@ -125,7 +126,7 @@ class Reception:
             deliver_challenge(line, self._key)
             answer_challenge(line, self._key)
             taker, once = self._asked_for(line.recv_bytes(LONGEST_NAME).decode())
-            _limit(line, 0.0)
+            limit_waiting(line, 0)
         except (OSError, EOFError, ValueError, AuthenticationError):
             line.close()
             return
@@ -170,13 +171,5 @@ def _line(peer: socket.socket) -> "Connection[Any, Any]":
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
     line: Connection[Any, Any] = Connection(peer.detach())
-    _limit(line, CALL_SECONDS)
+    limit_waiting(line, CALL_SECONDS)
     return line
-
-
-def _limit(line: "Connection[Any, Any]", seconds: float) -> None:
-    """Let no read or write take longer; 0 lets it take for ever."""
-    timeval = struct.pack("ll", int(seconds), 0)
-    with socket.socket(fileno=os.dup(line.fileno())) as peer:
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)

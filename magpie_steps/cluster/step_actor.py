@@ -19,7 +19,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from magpie_steps.cluster.caretaker import Caretaker, End, Orders, Probe
 from magpie_steps.cluster.placing import Demand, Patience, demand_of, why_lost
 from magpie_steps.cluster.reception import Number, Reception, hang_up
-from magpie_steps.supervision.places import engines_of
+from magpie_steps.supervision.places import engines_of, parts_of
 from magpie_steps.supervision.processes import how_it_ended
 
 RESTARTS = 5
@@ -212,13 +212,8 @@ class ActorLauncher:
 
 def keeps_files_in(model: BaseModel, folder: Path) -> bool:
     """Whether a step, or what is in it, names a place in a folder."""
-    for value in model.__dict__.values():
-        for item in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(item, BaseModel) and keeps_files_in(item, folder):
-                return True
-            if isinstance(item, str | Path) and _is_in(str(item), folder):
-                return True
-    return False
+    named = (str(item) for item in parts_of(model) if isinstance(item, str | Path))
+    return any(_is_in(each, folder) for each in named)
 
 
 def _is_in(text: str, folder: Path) -> bool:

@@ -5,7 +5,10 @@ is a pickle: first the step, then one batch (or a stop sign) for each `WANT`.
 """
 
 import gc
+import os
 import pickle
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -129,3 +132,11 @@ class StepLoadQueue:
     def put(self, status: dict[str, str]) -> None:
         """Tell the main process that the step has been loaded or unloaded."""
         self._channel.send(STATUS, status["status"])
+
+
+def limit_waiting(connection: "Connection[Any, Any]", seconds: int) -> None:
+    """Let no single read or write that has begun take longer than this; 0 lets it take for ever."""
+    timeval = struct.pack("ll", seconds, 0)
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)

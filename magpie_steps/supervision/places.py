@@ -28,11 +28,15 @@ class Place(Protocol):
         """
 
 
-def engines_of(model: BaseModel) -> Iterator[Any]:
-    """Every engine in a step, however deep."""
+def parts_of(model: BaseModel) -> Iterator[Any]:
+    """Whatever is set in a step, however deep."""
     for value in model.__dict__.values():
         for item in value if isinstance(value, list | tuple) else [value]:
-            if hasattr(item, "use_journal"):
-                yield item
+            yield item
             if isinstance(item, BaseModel):
-                yield from engines_of(item)
+                yield from parts_of(item)
+
+
+def engines_of(model: BaseModel) -> Iterator[Any]:
+    """Every engine in a step, however deep."""
+    return (item for item in parts_of(model) if hasattr(item, "use_journal"))

@@ -17,6 +17,7 @@ from multiprocessing.context import ForkProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
 
+from magpie_steps.supervision.process_groups import kill_group
 from magpie_steps.supervision.step_process import GRACE_SECONDS, run_step_process
 
 _FORKING = threading.Lock()
@@ -185,11 +186,3 @@ def how_it_ended(code: int | None) -> str:
     if code is not None and code < 0:
         return f"was ended by signal {-code} ({signal.strsignal(-code)})"
     return f"ended by itself with exit status {code}"
-
-
-def kill_group(pid: int | None) -> None:
-    """Kill what is left of a step's process group; the process itself is a member of it."""
-    if pid is None:
-        return
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)

@@ -20,6 +20,7 @@ import datasets
 from distilabel.pipeline import Pipeline
 
 from magpie_steps.supervision.errors import PipelineRunError
+from magpie_steps.supervision.process_groups import kill_group
 
 POLL_SECONDS = 0.5
 LOST_BATCH = "filled with `None`"
@@ -50,7 +51,7 @@ def run_stock(
     try:
         lost = _watch(ours, idle_timeout_seconds)
     finally:
-        _kill_group(process.pid)
+        kill_group(process.pid)
         process.kill()
         process.join()
         ours.close()
@@ -80,13 +81,6 @@ def _watch(reports: "Connection[Any, Any]", idle_timeout_seconds: float | None) 
 
 def _saved(folder: Path) -> Path:
     return folder / "saved"
-
-
-def _kill_group(pid: int | None) -> None:
-    try:
-        os.killpg(pid or 0, signal.SIGKILL) if pid else None
-    except ProcessLookupError:
-        return
 
 
 # In the child

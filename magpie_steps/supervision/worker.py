@@ -1,14 +1,11 @@
 """Which step does a process run, and how far is it?"""
 
-import os
-import socket
-import struct
 import time
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from magpie_steps.supervision.errors import PipelineRunError
-from magpie_steps.supervision.messages import Note
+from magpie_steps.supervision.messages import Note, limit_waiting
 from magpie_steps.supervision.processes import StepProcess
 
 if TYPE_CHECKING:
@@ -84,10 +81,7 @@ class Worker:
         """Send the step; no single read or write that has begun may take longer than so long."""
         connection = self.connection
         assert connection is not None
-        timeval = struct.pack("ll", int(seconds or 0) or 60, 0)
-        with socket.socket(fileno=os.dup(connection.fileno())) as pipe:
-            pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
-            pipe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        limit_waiting(connection, int(seconds or 0) or 60)
         self.send(data)
 
     def death_notice(self) -> str:
