@@ -67,6 +67,15 @@ class Server:
         """Whether it has answered, so that its pace is its own."""
         return self._answers > 0
 
+    def open(self, now: float) -> bool:
+        """Whether it gets requests now: it is up and does not rest."""
+        return self.up and self.rests_until <= now
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a place of it is free."""
+        return self.in_flight < int(self.limit)
+
     def pace(self, now: float, usual: float) -> float:
         """Seconds that a request takes, by Little's law: requests there over answers per second.
 
@@ -171,15 +180,13 @@ class Router:
     def has_other(self, avoid: Collection[Server]) -> bool:
         """Whether a server that gets requests now is not among these."""
         now = self.clock()
-        return any(s.up and s.rests_until <= now and s not in avoid for s in self.servers)
+        return any(s.open(now) and s not in avoid for s in self.servers)
 
     @property
     def full(self) -> bool:
         """Whether no server has a place for any request now."""
         now = self.clock()
-        return not any(
-            s.up and s.rests_until <= now and s.in_flight < int(s.limit) for s in self.servers
-        )
+        return not any(s.open(now) and s.has_room for s in self.servers)
 
     def rest_seconds(self) -> float | None:
         """Seconds until the next of the servers that rest gets requests; None if none rests."""
@@ -198,10 +205,10 @@ class Router:
             The place; None if all are taken, or those of faster servers are worth the wait.
         """
         now = self.clock()
-        fit = [server for server in self.servers if server.up and server.rests_until <= now]
+        fit = [server for server in self.servers if server.open(now)]
         others = [server for server in fit if server not in avoid] if avoid else fit
         fit = others or fit
-        free = [server for server in fit if server.in_flight < int(server.limit)]
+        free = [server for server in fit if server.has_room]
         if not free:
             return None
         if len(fit) == 1:
@@ -227,11 +234,7 @@ class Router:
         free = [
             server
             for server in self.servers
-            if server is not place.server
-            and server.up
-            and server.known
-            and server.rests_until <= now
-            and server.in_flight < int(server.limit)
+            if server is not place.server and server.open(now) and server.known and server.has_room
         ]
         if not free:
             return None
