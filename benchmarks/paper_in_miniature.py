@@ -18,9 +18,9 @@ against the answers of tiny-instruct and of tiny-base. No row of any set asks wh
     python benchmarks/paper_in_miniature.py --work-dir /tmp/paper --stage train --device cuda
 
 The stage `generate` needs no GPU, `train` needs one for three seeds in minutes and reads only
-`pools`, `questions.json` and the models; `score` needs none. On a CPU less is trained by default, and
-it still takes hours. Everything finished is kept in the work folder: the same command goes on after
-a crash. No complete run is on record yet.
+`pools`, `questions.json` and the models; `score` needs none. On a CPU less is trained by default,
+and it still takes hours. Everything finished is kept in the work folder: the same command goes on
+after a crash. No complete run is on record yet.
 
 With models of the Hub the paper's settings hold (Llama-3-8B: appendix of arXiv 2406.08464v2), and
 the trained models are left for public harnesses to judge:
