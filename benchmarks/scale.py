@@ -180,8 +180,8 @@ def drive(engines: int, shard: Shard, args: argparse.Namespace) -> Part:
             build(engine, shard), work_dir=Path(folder) / "work", expected_rows=rows
         )
         cpu = time.process_time() - cpu
-        if not all(result.dataset["keep"]):
-            raise RuntimeError("scripted rows were dropped, which none should be")
+        if dropped := Counter(row["drop_reason"] for row in result.dataset if not row["keep"]):
+            raise RuntimeError(f"no scripted row should be dropped, but some were: {dict(dropped)}")
         noted = json.loads(moments.read_text(encoding="utf-8"))
         seen = {name: Moment(**each) for name, each in noted.items()}
     if seen["turned"].at >= seen["begun"].at:

@@ -143,7 +143,7 @@ def test_padding_changes_no_score(tmp_path, tokenizer, padding, batched):
         save(folder, tokenizer(), pad_token_id=padding)
         assert tokenizer().eos_token_id == 1
         wanted = wanted if padding < 0 else alone(folder, conversations)
-    model = loaded(folder)
+    model = loaded(folder, max_batch_tokens=4096)
     sizes = []
     model._network.register_forward_pre_hook(
         lambda module, args, given: sizes.append(len(given["input_ids"])), with_kwargs=True
@@ -156,9 +156,19 @@ def test_neighbours_change_no_score(tiny):
     short = asked("What is 2 plus 3?", "5")
     long = asked("Write a story. " * 20, "Once upon a time. " * 20)
     (wanted,) = tiny.score([short])
-    found = tiny.score([long, short, long, short])
+    batched = loaded(model_path("tiny-reward"), max_batch_tokens=4096)
+    found = batched.score([long, short, long, short])
     assert [found[1], found[3]] == pytest.approx([wanted, wanted], abs=1e-4)
     assert tiny.score([]) == []
+
+
+def test_on_a_cpu_a_score_is_the_same_to_the_last_bit_whoever_its_neighbours_are():
+    model = loaded(model_path("tiny-reward"), device="cpu")
+    conversations = some_conversations(40)
+    whole = model.score(conversations)
+    parts = [model.score(conversations[i : i + 7]) for i in range(0, 40, 7)]
+    assert [score for part in parts for score in part] == whole
+    assert model.score(conversations[::-1]) == whole[::-1]
 
 
 @pytest.mark.parametrize("index", range(3))
@@ -262,7 +272,7 @@ def test_a_score_that_is_no_number_has_a_reason(tmp_path):
 
 
 def test_a_batch_that_fails_costs_only_the_row_that_fails_alone(tmp_path, caplog):
-    model = loaded(save(tmp_path, pad_token_id=599))
+    model = loaded(save(tmp_path, pad_token_id=599), max_batch_tokens=4096)
     conversations = some_conversations(9)
     wanted = model.score(conversations)
     doomed = model._encoder.encode(conversations[4:5])[0].ids

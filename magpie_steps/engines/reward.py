@@ -27,6 +27,9 @@ ScoreFrom = Literal["logits", "score"]
 NOT_FINITE = "not_finite"
 FAILED = "engine_error"
 
+GPU_BATCH = 4096
+"""Tokens of a batch on a GPU unless the user says otherwise."""
+
 AUTO_CLASS = "AutoModelForSequenceClassification"
 
 _logger = logging.getLogger(__name__)
@@ -74,8 +77,9 @@ class Reward:
 class RewardModel(BaseModel):
     """Scores conversations with a sequence-classification model of the transformers library.
 
-    A score depends on its conversation alone, but for rounding: conversations of like length share
-    a batch, padded on the right. Nothing is fetched when `model` is a folder.
+    A score depends on its conversation alone: exactly on a CPU, where each is read by itself; but
+    for rounding on a GPU, where conversations of like length share a batch, padded on the right.
+    Nothing is fetched when `model` is a folder.
 
     Attributes:
         model: A folder with config.json, weights and tokenizer, or a hub id; by default the
@@ -85,7 +89,8 @@ class RewardModel(BaseModel):
             stored in on a GPU.
         device: "cpu", "cuda", "cuda:1" ..., or "auto": the first GPU when there is one.
         max_batch_tokens: Most tokens of a batch, padding included, >= 1. A longer conversation that
-            the model can read is a batch by itself.
+            the model can read is a batch by itself. None is 4096 on a GPU, and on a CPU 1, which
+            costs it next to nothing.
         trust_remote_code: Run Python code that comes with the model.
         score_from: The output that the score is read from: "logits", or "score" for models such as
             ArmoRM; None chooses by the model's name.
@@ -100,7 +105,7 @@ class RewardModel(BaseModel):
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
     device: str = "auto"
-    max_batch_tokens: int = Field(default=4096, ge=1)
+    max_batch_tokens: int | None = Field(default=None, ge=1)
     trust_remote_code: bool = False
     score_from: ScoreFrom | None = None
     score_index: int = Field(default=0, ge=0)
@@ -163,14 +168,20 @@ class RewardModel(BaseModel):
         encoded = self._encoder.encode(conversations)
         rewards = [Reward(math.nan, each.reason) for each in encoded]
         lengths = {i: len(each.ids) for i, each in enumerate(encoded) if not each.reason}
-        budget = self.max_batch_tokens if self._pad_id is not None else 1
-        for batch in batches_of(lengths, budget):
+        for batch in batches_of(lengths, self._budget):
             for place, reward in zip(
                 batch, self._rate_batch([encoded[i].ids for i in batch]), strict=True
             ):
                 rewards[place] = reward
             self._tokens_read += sum(lengths[i] for i in batch)
         return rewards
+
+    @property
+    def _budget(self) -> int:
+        """The most tokens of a batch."""
+        if self._pad_id is None:
+            return 1
+        return self.max_batch_tokens or (1 if self._network.device.type == "cpu" else GPU_BATCH)
 
     def _rate_batch(self, rows: list[tuple[int, ...]]) -> list[Reward]:
         """Return the rewards of rows that share a batch; one that fails is tried by halves."""
