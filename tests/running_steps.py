@@ -127,6 +127,12 @@ class Plus(Step):
         return row["n"] + 1
 
 
+class Noted(Plus):
+    """Has a setting that is empty."""
+
+    note: str = ""
+
+
 class Stamps(Plus):
     """Takes a while over each batch and says when it was done."""
 

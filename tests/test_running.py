@@ -35,6 +35,7 @@ from running_steps import (
     KillsTheLast,
     LateColumn,
     MixedTypes,
+    Noted,
     Numbers,
     Plus,
     RaisingNumbers,
@@ -623,6 +624,20 @@ def test_c7_other_code_is_another_run(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [from_cache(), from_cache()] == [False, True]
     module.write_text(module.read_text() + "# changed\n")
     assert not from_cache()
+
+
+def test_c8_a_new_file_where_one_works_is_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A setting that is empty names no path, not even the folder that one is in."""
+    monkeypatch.chdir(tmp_path)
+
+    def from_cache() -> bool:
+        return run_pipeline(line(Numbers, Noted), work_dir="work", use_cache=True).from_cache
+
+    assert not from_cache()
+    (tmp_path / "notes.txt").touch()
+    assert from_cache()
 
 
 # Speed, and other releases

@@ -54,7 +54,8 @@ def _code_of(cls: type) -> str:
 
 
 def _path_parts(text: str) -> Iterator[str]:
-    if "\n" in text or len(text) > 1024 or not Path(text).exists():
+    # An empty text would be the folder that we are in.
+    if not text or "\n" in text or len(text) > 1024 or not Path(text).exists():
         return
     top = Path(text)
     for path in [top] if top.is_file() else sorted(top.iterdir()):
