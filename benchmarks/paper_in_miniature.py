@@ -3,9 +3,9 @@ r"""Does a base model that learns from nothing but an aligned model's Magpie dat
 The paper's headline, reproduced on the embedded models: tiny-instruct writes data through our
 pipelines, TRL trains tiny-base on it, and all are asked questions that none has seen.
 
-- Sets of equal size: raw rows, rows that a recipe keeps, conversations of two turns, and as a
-  control rows from twelve hand-written templates, rightly answered. The last shows what the format
-  alone teaches.
+- Sets with as many answers: raw rows, rows that a recipe keeps, conversations of two turns, and as
+  a control rows from twelve hand-written templates, rightly answered. The last shows what the
+  format alone teaches.
 - Raw and filtered sets in sizes 1x, 2x and 4x: does more data help?
 - The model on the largest filtered set goes on by DPO, on the best and worst of five answers, and
   on tiny-instruct's answers against tiny-base's.
@@ -17,10 +17,10 @@ against the answers of tiny-instruct and of tiny-base. No row of any set asks wh
     python benchmarks/paper_in_miniature.py --work-dir /tmp/paper     # everything
     python benchmarks/paper_in_miniature.py --work-dir /tmp/paper --stage train --device cuda
 
-The stage `generate` needs no GPU, `train` needs one for three seeds in minutes and reads only
-`pools`, `questions.json` and the models; `score` needs none. On a CPU less is trained by default,
-and it still takes hours. Everything finished is kept in the work folder: the same command goes on
-after a crash. No complete run is on record yet.
+The stage `generate` needs no GPU; `train` reads only `pools`, `questions.json` and the models;
+`score` needs none. Everything finished is kept in the work folder: the same command goes on after a
+crash. On a CPU all but the largest raw and filtered sets are trained on once by default.
+`show_paper_in_miniature.py` writes the committed result into the documents.
 
 With models of the Hub the paper's settings hold (Llama-3-8B: appendix of arXiv 2406.08464v2), and
 the trained models are left for public harnesses to judge:
@@ -34,8 +34,10 @@ The last line is one JSON object.
 
 import argparse
 import json
+import os
 import sys
 import time
+from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,11 +60,12 @@ def main() -> int:
         return 0
     folders = Folders(args.work_dir.resolve())
     settle(plan, folders)
+    jobs = args.jobs or jobs_for(plan)
     chosen = STAGES if args.stage == "all" else (args.stage,)
     if "generate" in chosen:
-        generate(plan, folders)
+        generate(plan, folders, jobs)
     if "train" in chosen:
-        train(plan, folders, args.jobs)
+        train(plan, folders, jobs)
     if "score" in chosen and plan.is_miniature:
         score(plan, folders)
     return 0
@@ -75,7 +78,7 @@ def settle(plan: Plan, folders: Folders) -> None:
         SystemExit: If it is of another one.
     """
     here = json.loads(json.dumps(settings(plan)))
-    for free in ("device", "seeds", "growing_seeds"):  # these add to what is there
+    for free in ("device", "seeds", "side_seeds"):  # these add to what is there
         here.pop(free)
     noted = folders.root / "plan.json"
     if not noted.exists():
@@ -89,27 +92,41 @@ def settle(plan: Plan, folders: Folders) -> None:
         )
 
 
-def generate(plan: Plan, folders: Folders) -> None:
+def jobs_for(plan: Plan) -> int:
+    """Return how much is done at the same time: small models leave room beside each other."""
+    if not plan.is_miniature:
+        return 1
+    return 3 if plan.device == "cuda" else len(os.sched_getaffinity(0))
+
+
+def generate(plan: Plan, folders: Folders, jobs: int) -> None:
     """Write pools, questions and the decoding ablation."""
     from paper.ablation import decoding_ablation  # distilabel takes seconds
-    from paper.generation import make_pools
+    from paper.generation import GROUPS, described_pools, make_pools
     from paper.held_out import questions
+    from paper.workers import workers
 
     start = time.monotonic()
     folders.questions.write_text(json.dumps(questions(plan.questions)), encoding="utf-8")
-    pools = make_pools(plan, folders)
-    folders.described.write_text(json.dumps(pools), encoding="utf-8")
-    if plan.is_miniature:
-        decoding_ablation(plan, folders)
+    with workers(jobs) as pool:
+        waiting: list[Future[Any]] = [
+            pool.submit(make_pools, plan, folders, group) for group in GROUPS
+        ]
+        if plan.is_miniature:
+            waiting.append(pool.submit(decoding_ablation, plan, folders))
+        for each in waiting:
+            each.result()
+    described = described_pools(plan, folders)
+    folders.described.write_text(json.dumps(described), encoding="utf-8")
     say(f"generated in {time.monotonic() - start:.0f} s")
 
 
-def train(plan: Plan, folders: Folders, jobs: int | None) -> None:
+def train(plan: Plan, folders: Folders, jobs: int) -> None:
     """Train all models and let them answer."""
     from paper.training import train_all
 
     start = time.monotonic()
-    train_all(plan, folders, jobs or (3 if plan.device == "cuda" and plan.is_miniature else 1))
+    train_all(plan, folders, jobs)
     say(f"trained in {time.monotonic() - start:.0f} s")
 
 
@@ -198,7 +215,7 @@ def settings(plan: Plan) -> dict[str, Any]:
 def plan_of(args: argparse.Namespace) -> Plan:
     """Return the plan that the flags ask for."""
     flags = ("model", "base_model", "reward_model", "unit", "pool", "pairs", "ablation")
-    names = (*flags, "seeds", "growing_seeds", "questions")
+    names = (*flags, "seeds", "side_seeds", "questions")
     return plan_for(device_of(args.device), {name: getattr(args, name) for name in names})
 
 
@@ -220,7 +237,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--stage", choices=("all", *STAGES), default="all", help="what to do")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--jobs", type=int, help="trainings at the same time")
+    parser.add_argument("--jobs", type=int, help="pools made, and models trained, at the same time")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
     parser.add_argument("--model", help="the aligned model that writes")
     parser.add_argument("--base-model", help="the model that is trained")
@@ -230,8 +247,8 @@ def parse_args() -> argparse.Namespace:
         ("pool", "rows that the model writes"),
         ("pairs", "rows that preference pairs are made of, each way"),
         ("ablation", "rows of each of the nine ways to sample"),
-        ("seeds", "trainings on each of the largest sets"),
-        ("growing-seeds", "trainings on each smaller set"),
+        ("seeds", "trainings on each of the largest raw and filtered sets"),
+        ("side-seeds", "trainings on each other set"),
         ("questions", "held-out questions"),
     ):
         parser.add_argument(f"--{name}", type=int, help=meaning)

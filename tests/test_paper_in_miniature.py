@@ -10,9 +10,9 @@ from random import Random
 from types import ModuleType
 
 import pytest
-import torch
 import transformers
 
+from magpie_steps.embedded import model_path
 from magpie_steps.embedded.dialogues.checker import is_correct_answer, read_instruction
 from magpie_steps.embedded.dialogues.conversations import categories, draw_conversation, draw_turn
 
@@ -84,10 +84,11 @@ def test_control_rows_are_right_of_all_categories_and_of_few_kinds() -> None:
 
 
 def test_a_plan_trains_each_set_with_each_seed_once() -> None:
-    plan = part("plan").plan_for("cpu", {"seeds": 3, "growing_seeds": 2, "unit": 7})
+    plan = part("plan").plan_for("cpu", {"seeds": 3, "side_seeds": 2, "unit": 7})
     names = [chain.name for chain in plan.chains]
-    assert len(names) == len(set(names)) == 4 * 3 + 2 * 2 * 2
-    assert plan.largest == 28
+    assert len(names) == len(set(names)) == 2 * 3 + 2 * 2 + 2 * 2 * 2
+    assert plan.largest == plan.rows("raw", 4) == 28
+    assert plan.rows("multi_turn", 4) == 14  # of two answers each
     preferring = [chain.name for chain in plan.chains if chain.preferences]
     assert preferring == [f"filtered-4x-{seed}" for seed in range(3)]
 
@@ -128,28 +129,28 @@ def test_trends_compare_signs_and_heed_chance() -> None:
     }
 
 
-def test_a_schedule_reaches_both_halves_of_the_optimizer() -> None:
-    model = transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            vocab_size=16,
-            hidden_size=8,
-            intermediate_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
+def test_only_answers_are_trained_on_and_in_the_models_own_words() -> None:
+    """The marked template writes what the model's own does, and marks answers with their end."""
+    marked = part("training").MARKED_TEMPLATE
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model_path("tiny-base"))
+    talk = [
+        {"role": "system", "content": " Be brief. "},
+        {"role": "user", "content": "Hi\n"},
+        {"role": "assistant", "content": " Hello! "},
+        {"role": "user", "content": "1+1?"},
+        {"role": "assistant", "content": "2"},
+    ]
+    for more in (False, True):
+        wanted = tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=more)
+        assert wanted == tokenizer.apply_chat_template(
+            talk, tokenize=False, add_generation_prompt=more, chat_template=marked
         )
+    found = tokenizer.apply_chat_template(
+        talk, chat_template=marked, return_dict=True, return_assistant_tokens_mask=True
     )
-    optimizer = part("muon").MuonAndAdamW(model, 0.1, 0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: float(step == 0))
-    moved = []
-    for _ in range(2):  # at the peak, then at a rate of nothing
-        before = {name: p.detach().clone() for name, p in model.named_parameters()}
-        model(input_ids=(ids := torch.arange(12).view(2, 6)), labels=ids).loss.backward()
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        moved.append([name for name, p in model.named_parameters() if not p.equal(before[name])])
-    assert {"model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"} <= set(moved[0])
-    assert moved[1] == []
+    ids, own = found["input_ids"], found["assistant_masks"]
+    trained = [each for each, is_own in zip(ids, own, strict=True) if is_own]
+    assert tokenizer.decode(trained) == "Hello!<|eot_id|>2<|eot_id|>"
 
 
 @pytest.mark.slow
@@ -193,7 +194,7 @@ def test_tiny_sizes_run_to_the_last_line_and_a_second_time_train_nothing(tmp_pat
     flags = (
         *("--work-dir", str(tmp_path / "work"), "--device", "cpu", "--questions", "12"),
         *("--unit", "8", "--pool", "120", "--pairs", "60", "--ablation", "10"),
-        *("--seeds", "1", "--growing-seeds", "1"),
+        *("--seeds", "1", "--side-seeds", "1"),
     )
     first = run_script(*flags)
     figures = json.loads(first.splitlines()[-1])["figures"]

@@ -15,7 +15,7 @@ from figures import say
 
 import magpie_steps
 from magpie_steps.recipes import Recipe, recipe_named
-from magpie_steps.rules import LevelAtLeast, NumberAbove
+from magpie_steps.rules import LevelAtLeast, NotRepeated, NumberAbove
 from paper.control import control_rows
 from paper.held_out import asks_held_out, occurrences, questions
 from paper.plan import (
@@ -23,54 +23,54 @@ from paper.plan import (
     CONTROL,
     FILTERED,
     MULTI_TURN,
+    MULTI_TURNS,
     PAIRS,
     RAW,
+    SIZES,
     Folders,
     Plan,
 )
 
 SEED = 1
-MULTI_TURNS = 2
-"""User turns of a multi-turn row, as in Magpie-Pro-MT."""
-
 RECIPE = Recipe(
     "miniature",
     (
         LevelAtLeast("input_quality", "average"),
-        NumberAbove("min_neighbor_distance", 0.0),
-        NumberAbove("instruct_reward", 1.0),
+        NotRepeated(),
+        NumberAbove("instruct_reward", 0.0),
     ),
-    source="the paper's filter for Pro (Table 5)",
-    description="The bound of the reward is tiny-reward's: a quarter of its rewards are below.",
+    source="after the paper's filter for Pro (Table 5)",
+    description="One of each instruction stays, as small models ask many things twice; the bound of"
+    " the reward is tiny-reward's: one in thirteen of its rewards is below.",
 )
 
 Row = Mapping[str, Any]
+Pools = Mapping[str, Iterable[Row]]
 
 
-def make_pools(plan: Plan, folders: Folders) -> dict[str, dict[str, Any]]:
-    """Write the pools that are not there yet; say how many rows each has and what they hold.
+def make_pools(plan: Plan, folders: Folders, group: str) -> None:
+    """Write the pools of one of the `GROUPS`, unless they are there."""
+    names, make = GROUPS[group]
+    if all(folders.pool(name).exists() for name in names):
+        return
+    say(f"making {group}")
+    for name, rows in make(plan, folders).items():
+        _write(folders.pool(name), rows)
+
+
+def described_pools(plan: Plan, folders: Folders) -> dict[str, dict[str, Any]]:
+    """Return how many rows each pool has and what they hold.
 
     Raises:
-        ValueError: If the recipe leaves fewer rows than the largest set has.
+        ValueError: If a pool has fewer rows than the largest set.
     """
-    makers: dict[str, Callable[[], Iterable[Row]]] = {
-        RAW: lambda: _judged(plan, folders),
-        FILTERED: lambda: [row for row in _judged(plan, folders) if row["keep"]],
-        CONTROL: lambda: ({"messages": each} for each in control_rows(plan.largest, SEED)),
-        PAIRS: lambda: _pairs(plan, folders),
-        BASE_PAIRS: lambda: _base_pairs(plan, folders),
-        MULTI_TURN: lambda: _multi_turn(plan, folders),
-    }
-    for name, make in makers.items():
-        if not folders.pool(name).exists():
-            say(f"making the pool {name}")
-            _write(folders.pool(name), make())
-    found = {name: _described(folders.pool(name), plan) for name in makers}
+    names = [name for group, _ in GROUPS.values() for name in group]
+    found = {name: _described(folders.pool(name), plan) for name in names}
     for name in (RAW, FILTERED, MULTI_TURN):
-        if found[name]["rows"] < plan.largest:
+        if found[name]["rows"] < (needed := plan.rows(name, SIZES[-1])):
             raise ValueError(
                 f"the pool {name} has {found[name]['rows']} rows; the largest set needs"
-                f" {plan.largest}: raise --pool or lower --unit"
+                f" {needed}: raise --pool or lower --unit"
             )
     return found
 
@@ -109,8 +109,8 @@ def sampling(plan: Plan, temperature: float) -> dict[str, Any]:
     return {"temperature": temperature, "max_new_tokens": plan.answer_tokens}
 
 
-def _judged(plan: Plan, folders: Folders) -> list[dict[str, Any]]:
-    """Single turns with what the recipe reads; `keep` is what it says."""
+def _single_turns(plan: Plan, folders: Folders) -> Pools:
+    """Raw rows, those of them that the recipe keeps, and as many from templates."""
     rows = run(
         [
             lambda: magpie_steps.ConversationGenerator(
@@ -127,16 +127,20 @@ def _judged(plan: Plan, folders: Folders) -> list[dict[str, Any]]:
         ],
         folders.pipelines / RAW,
     )
-    return [row for row in rows if row["response"]]
+    return {
+        RAW: [row for row in rows if row["response"]],
+        FILTERED: [row for row in rows if row["keep"]],
+        CONTROL: ({"messages": each} for each in control_rows(plan.largest, SEED)),
+    }
 
 
-def _multi_turn(plan: Plan, folders: Folders) -> list[dict[str, Any]]:
+def _multi_turn(plan: Plan, folders: Folders) -> Pools:
     rows = run(
         [
             lambda: magpie_steps.ConversationGenerator(
                 llm=engine(plan.model),
-                # Held-out combinations cost two turns of them more rows than one.
-                num_rows=round(plan.largest * 1.5),
+                # One row in eight asks what is held out, in one of its turns.
+                num_rows=round(plan.rows(MULTI_TURN, SIZES[-1]) * 1.3),
                 seed=SEED + 1,
                 batch_size=1000,
                 n_turns=MULTI_TURNS,
@@ -145,10 +149,10 @@ def _multi_turn(plan: Plan, folders: Folders) -> list[dict[str, Any]]:
         ],
         folders.pipelines / MULTI_TURN,
     )
-    return [row for row in rows if row["keep"]]
+    return {MULTI_TURN: [row for row in rows if row["keep"]]}
 
 
-def _pairs(plan: Plan, folders: Folders) -> list[dict[str, Any]]:
+def _pairs(plan: Plan, folders: Folders) -> Pools:
     """The best and the worst of five answers at temperature 0.8."""
     rows = run(
         [
@@ -166,10 +170,10 @@ def _pairs(plan: Plan, folders: Folders) -> list[dict[str, Any]]:
         ],
         folders.pipelines / PAIRS,
     )
-    return [row for row in rows if row["keep"]]
+    return {PAIRS: [row for row in rows if row["keep"]]}
 
 
-def _base_pairs(plan: Plan, folders: Folders) -> list[dict[str, Any]]:
+def _base_pairs(plan: Plan, folders: Folders) -> Pools:
     """The aligned model's answer against the base model's."""
     rows = run(
         [
@@ -190,7 +194,16 @@ def _base_pairs(plan: Plan, folders: Folders) -> list[dict[str, Any]]:
         ],
         folders.pipelines / BASE_PAIRS,
     )
-    return [row for row in rows if row["keep"]]
+    return {BASE_PAIRS: [row for row in rows if row["keep"]]}
+
+
+GROUPS: Mapping[str, tuple[Sequence[str], Callable[[Plan, Folders], Pools]]] = {
+    "single turns": ((RAW, FILTERED, CONTROL), _single_turns),
+    "two turns": ((MULTI_TURN,), _multi_turn),
+    "pairs of five answers": ((PAIRS,), _pairs),
+    "pairs with the base model": ((BASE_PAIRS,), _base_pairs),
+}
+"""The pools that come of one run of a pipeline, the longest run first."""
 
 
 def _write(path: Path, rows: Iterable[Row]) -> None:

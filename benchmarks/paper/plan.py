@@ -15,6 +15,9 @@ GROWING = (RAW, FILTERED)
 
 LARGEST_ONLY = (MULTI_TURN, CONTROL)
 
+MULTI_TURNS = 2
+"""User turns of a multi-turn row, as in Magpie-Pro-MT."""
+
 PREFERENCES = (PAIRS, BASE_PAIRS)
 """The pools of pairs; a model tuned on the largest filtered set goes on with each of them."""
 
@@ -38,7 +41,6 @@ class Training:
         max_length: Most tokens of a row.
         beta: How closely DPO stays to the model that it began with; without effect on SFT.
         checkpointing: Whether activations are computed twice to save memory.
-        muon_rate: Peak learning rate of the layers' matrices by Muon; 0 for AdamW alone.
     """
 
     learning_rate: float
@@ -50,12 +52,9 @@ class Training:
     max_length: int
     beta: float = 0.1
     checkpointing: bool = False
-    muon_rate: float = 0.0
 
 
-MINIATURE_SFT = Training(1e-3, "linear", 16, 128, 128, 100, 512, muon_rate=4e-3)
-"""Of nine settings on an H100 with 9,600 raw rows the one with fewest tokens among the best: 74 %
-right of 400 other questions. AdamW alone at 4e-3 got there in 32 epochs."""
+MINIATURE_SFT = Training(1.5e-3, "linear", 3.5, 16, 16, 100, 512)
 MINIATURE_DPO = Training(2e-5, "linear", 1, 32, 32, 0.1, 512)
 
 PAPER_SFT = Training(2e-5, "cosine", 2, 32, 1, 100, 8192, checkpointing=True)
@@ -76,8 +75,9 @@ class Plan:
         pool: Rows that the aligned model writes; sets are drawn from them.
         pairs: Rows that preference pairs are made of, each way.
         ablation: Rows of each of the nine ways to sample instructions.
-        seeds: How many times each model is trained.
-        growing_seeds: How many times those on less than the largest set are.
+        seeds: How many times the models that the claims are about are trained: those on the largest
+            raw and filtered sets.
+        side_seeds: How many times the others are.
         questions: Held-out questions that each model is asked.
         answer_tokens: Most tokens of an answer.
         sft: How conversations are trained on.
@@ -88,12 +88,12 @@ class Plan:
     base_model: str = str(model_path("tiny-base"))
     reward_model: str = str(model_path("tiny-reward"))
     device: str = "cpu"
-    unit: int = 2400  # of 30,000 rows the recipe keeps 9,780, and the largest set has four units
-    pool: int = 30_000
+    unit: int = 6000  # of 60,000 rows the recipe keeps over 24,000; the largest set has four units
+    pool: int = 60_000
     pairs: int = 4000
     ablation: int = 1000
     seeds: int = 3
-    growing_seeds: int = 3
+    side_seeds: int = 3
     questions: int = 600
     answer_tokens: int = 128
     sft: Training = MINIATURE_SFT
@@ -112,18 +112,18 @@ class Plan:
     @property
     def chains(self) -> list["Chain"]:
         """What is trained, the longest first, so that several processes end together."""
-        largest = [
-            Chain(pool, SIZES[-1], seed)
-            for pool in (FILTERED, RAW, *LARGEST_ONLY)
-            for seed in range(self.seeds)
+        side_kinds = [
+            *((pool, SIZES[-1]) for pool in LARGEST_ONLY),
+            *((pool, size) for size in reversed(SIZES[:-1]) for pool in GROWING),
         ]
-        smaller = [
-            Chain(pool, size, seed)
-            for size in reversed(SIZES[:-1])
-            for pool in GROWING
-            for seed in range(self.growing_seeds)
+        return [
+            *(Chain(pool, SIZES[-1], s) for pool in (FILTERED, RAW) for s in range(self.seeds)),
+            *(Chain(pool, size, s) for pool, size in side_kinds for s in range(self.side_seeds)),
         ]
-        return [*largest, *smaller]
+
+    def rows(self, pool: str, size: int) -> int:
+        """Return the rows of a set: all sets of a size have as many answers."""
+        return self.unit * size // (MULTI_TURNS if pool == MULTI_TURN else 1)
 
 
 @dataclass(frozen=True)
@@ -196,16 +196,16 @@ class Folders:
 
 BY_DEVICE: Mapping[str, Mapping[str, Any]] = {
     "cuda": {},
-    "cpu": {"seeds": 1, "growing_seeds": 0},
+    "cpu": {"side_seeds": 1},
 }
-"""What is smaller where it would take hours."""
+"""What is smaller where it would take over an hour."""
 
 PAPER = {
     "unit": 75_000,  # the paper's 300K rows are its largest set here
     "pool": 1_000_000,
     "pairs": 100_000,
     "seeds": 1,
-    "growing_seeds": 1,
+    "side_seeds": 1,
     "questions": 0,  # nobody can check what a real model is asked: public harnesses do
     "answer_tokens": 2048,
     "sft": PAPER_SFT,

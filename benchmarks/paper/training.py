@@ -8,8 +8,6 @@ import json
 import math
 import os
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +16,48 @@ import pyarrow.parquet as pq
 import torch
 import transformers
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, Trainer
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from paper.answering import CHAT, PLAIN, answers
-from paper.muon import MuonAndAdamW
 from paper.plan import Chain, Folders, Plan, Training
+from paper.workers import workers
+
+MARKED_TEMPLATE = """\
+{{ bos_token }}{% for message in messages %}\
+{{ '<|start_header_id|>' ~ message.role ~ '<|end_header_id|>\n\n' }}\
+{% if message.role == 'assistant' %}\
+{% generation %}{{ message.content | trim }}{{ '<|eot_id|>' }}{% endgeneration %}\
+{% else %}{{ message.content | trim }}{{ '<|eot_id|>' }}{% endif %}{% endfor %}\
+{% if add_generation_prompt %}\
+{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"""
+"""The embedded models' chat template with marks around what an assistant says. TRL needs them to
+train on nothing else; for well-known models of the Hub it has such templates itself."""
+
+
+class SmallModelTrainer(SFTTrainer):
+    """SFTTrainer that leaves the loss to the model.
+
+    TRL's own goes through the vocabulary in parts, to save a GPU's memory. For a small vocabulary
+    on a CPU that takes half of a step.
+    """
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the model's loss."""
+        return Trainer.compute_loss(self, *args, **kwargs)
 
 
 def train_all(plan: Plan, folders: Folders, jobs: int) -> None:
-    """Train what has no answers yet, in several processes, and ask the two reference models."""
+    """Train what has no answers yet, in several processes, and ask the two reference models.
+
+    Args:
+        plan: What is trained.
+        folders: Where everything lies.
+        jobs: Processes; several share the cores evenly.
+    """
     disable_progress_bars()
     if plan.is_miniature:
         ask_references(plan, folders)
@@ -38,7 +65,7 @@ def train_all(plan: Plan, folders: Folders, jobs: int) -> None:
         for chain in plan.chains:
             train_chain(plan, folders, chain)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with workers(jobs) as pool:
         waiting = [pool.submit(train_chain, plan, folders, chain) for chain in plan.chains]
         for each in waiting:
             each.result()
@@ -69,10 +96,11 @@ def train_chain(plan: Plan, folders: Folders, chain: Chain) -> None:
 
 
 def sft_config(training: Training, device: str, seed: int, rows: int) -> SFTConfig:
-    """Return how TRL trains on conversations. User turns count in the loss like answers."""
+    """Return how TRL trains on conversations. Only answers count in the loss, as in the paper."""
     return SFTConfig(
         **_common(training, device, seed, rows),
         max_length=training.max_length,
+        assistant_only_loss=True,
         # Short rows beside short rows: no packing, so no row sees another.
         train_sampling_strategy="group_by_length",
     )
@@ -89,21 +117,28 @@ def dpo_config(training: Training, device: str, seed: int, pairs: int) -> DPOCon
 
 def _imitate(plan: Plan, folders: Folders, chain: Chain) -> None:
     """Train the base model on a set; keep the model if pairs go on from it."""
-    rows = _drawn(folders.pool(chain.pool), chain.size * plan.unit, chain.seed)
+    rows = _drawn(folders.pool(chain.pool), plan.rows(chain.pool, chain.size), chain.seed)
     config = sft_config(plan.sft, plan.device, chain.seed, len(rows))
     model, tokenizer = _loaded(plan.base_model)
-    rate = plan.sft.muon_rate
-    trainer = SFTTrainer(
+    kind = SmallModelTrainer if plan.is_miniature else SFTTrainer
+    tokenizer.chat_template = _template(plan)
+    trainer = kind(
         model=model,
         args=config,
         train_dataset=rows,
         processing_class=tokenizer,
-        optimizers=(MuonAndAdamW(model, rate, config.learning_rate) if rate else None, None),
     )
     effort = _train(trainer, chain.name)
     if chain.preferences or not plan.is_miniature:
         _save(trainer, folders.trained(chain.name))
     _ask(model, tokenizer, folders.answers(chain.name), folders, effort)
+
+
+def _template(plan: Plan) -> str:
+    """Return the chat template to train in: base models often have none, so the aligned one's."""
+    if plan.is_miniature:
+        return MARKED_TEMPLATE
+    return str(AutoTokenizer.from_pretrained(plan.model).chat_template)
 
 
 def _prefer(plan: Plan, folders: Folders, chain: Chain, pairs: str) -> None:
@@ -175,7 +210,11 @@ def _whole(path: Path) -> Dataset:
 
 
 def _loaded(model: str) -> tuple[Any, Any]:
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    # PyTorch's fused attention is slow on a CPU where heads are small: plain products take half.
+    attention = None if torch.cuda.is_available() else "eager"
+    network = AutoModelForCausalLM.from_pretrained(
+        model, dtype=torch.float32, attn_implementation=attention
+    )
     return network, AutoTokenizer.from_pretrained(model)
 
 
