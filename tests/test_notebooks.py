@@ -25,6 +25,7 @@ def run(path, folder, monkeypatch):
     """Run a notebook in a folder that looks like the repository; return it with its outputs."""
     (folder / "notebooks").mkdir()
     (folder / "pipelines").symlink_to(ROOT / "pipelines")
+    (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("HF_HOME", str(folder / "home"))
     monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
@@ -72,3 +73,15 @@ def test_exploring_ends_with_a_recipe_of_ones_own(tmp_path, monkeypatch):
         if "image/png" in output.get("data", {})
     ]
     assert len(pictures) == 5
+
+
+@pytest.mark.slow
+def test_the_paper_in_miniature_is_shown_with_both_figures(tmp_path, monkeypatch):
+    notebook = run(ROOT / "notebooks" / "04_paper_in_miniature.ipynb", tmp_path, monkeypatch)
+    found = texts(notebook)
+    assert "python benchmarks/paper_in_miniature.py" in found
+    assert "filtered-4x" in found
+    assert "filtered above raw" in found
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert sum("image/svg+xml" in output.get("data", {}) for output in outputs) == 2
+    assert not any(output.get("name") == "stderr" for output in outputs)
