@@ -137,6 +137,12 @@ def conversations(delay_seconds: float, rows: int = 1000) -> Any:
     return line(lambda: ConversationGenerator(llm=engine, num_rows=rows, max_in_flight=8))
 
 
+def wait_for_responses(journal: Path) -> None:
+    """Wait until eight instructions are there and their responses, begun just after, in flight."""
+    wait_for(lambda: completions(journal) == 8)
+    time.sleep(0.5)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_finishes_what_was_begun_and_begins_nothing(
     tmp_path: Path, number: signal.Signals
@@ -144,7 +150,7 @@ def test_the_first_signal_finishes_what_was_begun_and_begins_nothing(
     """Eight completions are in flight when the signal comes: they are kept, and no ninth is."""
     journal = tmp_path / "work" / "journal.sqlite"
     with slow_run(tmp_path, delay_seconds=3.0) as run:
-        wait_for(lambda: completions(journal) == 8)
+        wait_for_responses(journal)
         start = time.monotonic()
         run.send_signal(number)
         _, said = run.communicate(timeout=60)
@@ -164,7 +170,7 @@ def test_slurm_ends_every_process_at_once_and_nothing_is_lost(tmp_path: Path) ->
 
     journal = tmp_path / "work" / "journal.sqlite"
     with slow_run(tmp_path, delay_seconds=3.0) as run:
-        wait_for(lambda: completions(journal) == 8)
+        wait_for_responses(journal)
         for process in [psutil.Process(run.pid), *psutil.Process(run.pid).children()]:
             process.terminate()
         start = time.monotonic()
