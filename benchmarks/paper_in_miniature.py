@@ -216,7 +216,13 @@ def plan_of(args: argparse.Namespace) -> Plan:
     """Return the plan that the flags ask for."""
     flags = ("model", "base_model", "reward_model", "unit", "pool", "pairs", "ablation")
     names = (*flags, "seeds", "side_seeds", "questions")
-    return plan_for(device_of(args.device), {name: getattr(args, name) for name in names})
+    plan = plan_for(device_of(args.device), {name: getattr(args, name) for name in names})
+    if min(plan.seeds, plan.side_seeds) < 1:
+        raise SystemExit(
+            f"--seeds is {plan.seeds} and --side-seeds {plan.side_seeds}; give at least 1 for each,"
+            " as every set is compared with others"
+        )
+    return plan
 
 
 def device_of(name: str) -> str:

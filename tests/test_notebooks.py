@@ -14,8 +14,16 @@ LONGEST_CELL = 20
 """A longer cell holds logic, which belongs into the package."""
 
 
+def outputs_of(notebook):
+    return [output for cell in notebook.cells for output in cell.get("outputs", ())]
+
+
+def pictures(notebook, kind):
+    return [output for output in outputs_of(notebook) if kind in output.get("data", {})]
+
+
 def texts(notebook):
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    outputs = outputs_of(notebook)
     streams = [output.get("text", "") for output in outputs]
     shown = [output.get("data", {}).get("text/plain", "") for output in outputs]
     return "\n".join([*streams, *shown])
@@ -66,13 +74,7 @@ def test_exploring_ends_with_a_recipe_of_ones_own(tmp_path, monkeypatch):
     assert "datasets.load_dataset('data/explore-mine') opens what is kept" in found.replace(
         str(tmp_path / "notebooks") + "/", ""
     )
-    pictures = [
-        output
-        for cell in notebook.cells
-        for output in cell.get("outputs", ())
-        if "image/png" in output.get("data", {})
-    ]
-    assert len(pictures) == 5
+    assert len(pictures(notebook, "image/png")) == 5
 
 
 @pytest.mark.slow
@@ -82,6 +84,5 @@ def test_the_paper_in_miniature_is_shown_with_both_figures(tmp_path, monkeypatch
     assert "python benchmarks/paper_in_miniature.py" in found
     assert "filtered-4x" in found
     assert "filtered above raw" in found
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    assert sum("image/svg+xml" in output.get("data", {}) for output in outputs) == 2
-    assert not any(output.get("name") == "stderr" for output in outputs)
+    assert len(pictures(notebook, "image/svg+xml")) == 2
+    assert not any(output.get("name") == "stderr" for output in outputs_of(notebook))

@@ -154,6 +154,21 @@ def test_only_answers_are_trained_on_and_in_the_models_own_words() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--seeds", "--side-seeds"])
+def test_no_seed_is_refused_before_anything_is_made(flag: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--work-dir", str(tmp_path / "work"), flag, "0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"{flag} " in done.stderr
+    assert "give at least 1 for each" in done.stderr
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.slow
 def test_scoring_before_training_says_what_is_missing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--work-dir", str(tmp_path), "--stage", "score"],

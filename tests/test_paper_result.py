@@ -167,7 +167,7 @@ def test_what_does_not_hold_is_said_and_nothing_else(result: Any) -> None:
 
 
 def test_sets_that_were_not_trained_on_are_left_out(result: Any) -> None:
-    """On a CPU the smaller sets are skipped by default."""
+    """As in a result whose smaller sets nobody answered for."""
     changed = copy.deepcopy(result)
     for name in [n for n in changed["figures"]["models"] if n.endswith(("1x", "2x"))]:
         del changed["figures"]["models"][name]

@@ -13,7 +13,7 @@ from magpie_steps.readme import filled
 from paper.ablation import ERROR, PAPER, TEMPERATURES, TOP_PS
 from paper.comparing import comparisons
 from paper.drawing import DRAWINGS
-from paper.plan import FILTERED, PAIRS, PAPER_DPO, PAPER_SFT, RAW, SIZES
+from paper.plan import BASE_PAIRS, FILTERED, PAIRS, PAPER_DPO, PAPER_SFT, RAW, SIZES
 from paper.result import (
     KINDS,
     LARGEST,
@@ -107,7 +107,7 @@ def pools_table(pools: Figures) -> str:
     return table(header, lines, numbers=True)
 
 
-POOLS = {**KINDS, "pairs": "pairs of five answers", "base_pairs": "pairs with the base model"}
+POOLS = {**KINDS, PAIRS: "pairs of five answers", BASE_PAIRS: "pairs with the base model"}
 
 
 def settings_table(settings: Figures) -> str:

@@ -55,6 +55,8 @@ class Training:
 
 
 MINIATURE_SFT = Training(1.5e-3, "linear", 3.5, 16, 16, 100, 512)
+"""9,600 filtered rows seen seven times, 480 other held-out questions: 77.9 % right at this rate in
+batches of 16; in batches of 32 at 2e-3 75.8 %, at 4e-3 59.6 %."""
 MINIATURE_DPO = Training(2e-5, "linear", 1, 32, 32, 0.1, 512)
 
 PAPER_SFT = Training(2e-5, "cosine", 2, 32, 1, 100, 8192, checkpointing=True)
@@ -75,8 +77,7 @@ class Plan:
         pool: Rows that the aligned model writes; sets are drawn from them.
         pairs: Rows that preference pairs are made of, each way.
         ablation: Rows of each of the nine ways to sample instructions.
-        seeds: How many times the models that the claims are about are trained: those on the largest
-            raw and filtered sets.
+        seeds: How many times the models of the largest raw and filtered sets are trained.
         side_seeds: How many times the others are.
         questions: Held-out questions that each model is asked.
         answer_tokens: Most tokens of an answer.

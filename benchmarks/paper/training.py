@@ -61,10 +61,6 @@ def train_all(plan: Plan, folders: Folders, jobs: int) -> None:
     disable_progress_bars()
     if plan.is_miniature:
         ask_references(plan, folders)
-    if jobs == 1:
-        for chain in plan.chains:
-            train_chain(plan, folders, chain)
-        return
     with workers(jobs) as pool:
         waiting = [pool.submit(train_chain, plan, folders, chain) for chain in plan.chains]
         for each in waiting:
