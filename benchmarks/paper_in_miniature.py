@@ -198,6 +198,7 @@ SHOWN = (
     "gradient_accumulation_steps",
     "warmup_steps",
     "max_length",
+    "weight_decay",
     "bf16",
     "gradient_checkpointing",
 )

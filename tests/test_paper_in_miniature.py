@@ -153,6 +153,22 @@ def test_only_answers_are_trained_on_and_in_the_models_own_words() -> None:
     assert tokenizer.decode(trained) == "Hello!<|eot_id|>2<|eot_id|>"
 
 
+def test_batches_hold_rows_of_about_one_length_and_come_in_a_random_order() -> None:
+    lengths = [number % 7 for number in range(103)]
+    batches = part("training").BatchesOfOneLength(lengths, 10, seed=1)
+    epochs = [list(batches), list(batches)]
+    assert len(batches) == 103
+    assert epochs[0] != epochs[1]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(103))
+        full = [[lengths[row] for row in epoch[start : start + 10]] for start in range(0, 100, 10)]
+        assert all(max(batch) - min(batch) <= 1 for batch in full)
+        longest = list(map(max, full))
+        assert longest not in (sorted(longest), sorted(longest, reverse=True))
+    again = part("training").BatchesOfOneLength(lengths, 10, seed=1)
+    assert list(again) == epochs[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--seeds", "--side-seeds"])
 def test_no_seed_is_refused_before_anything_is_made(flag: str, tmp_path: Path) -> None:
@@ -195,6 +211,7 @@ def test_a_dry_run_for_hub_models_has_the_papers_settings(tmp_path: Path) -> Non
         100,
         8192,
     )
+    assert (sft["weight_decay"], dpo["weight_decay"]) == (0, 0)  # the paper names none
     assert (dpo["learning_rate"], dpo["beta"], dpo["num_train_epochs"]) == (5e-7, 0.01, 1)
     assert dpo["per_device_train_batch_size"] * dpo["gradient_accumulation_steps"] == 128
     assert (dpo["lr_scheduler_type"], dpo["max_length"]) == ("cosine", 2048)
