@@ -6,7 +6,7 @@ pipelines, TRL trains tiny-base on it, and all are asked questions that none has
 - Sets with as many answers: raw rows, rows that a recipe keeps, conversations of two turns, and as
   a control rows from twelve hand-written templates, rightly answered. The last shows what the
   format alone teaches.
-- Raw and filtered sets in sizes 1x, 2x and 4x: does more data help?
+- Filtered sets in sizes 1x, 2x and 4x: does more data help?
 - The model on the largest filtered set goes on by DPO, on the best and worst of five answers, and
   on tiny-instruct's answers against tiny-base's.
 - Nine ways to sample instructions (the paper's figure 11): what do temperature and top_p change?
@@ -62,13 +62,32 @@ def main() -> int:
     settle(plan, folders)
     jobs = args.jobs or jobs_for(plan)
     chosen = STAGES if args.stage == "all" else (args.stage,)
-    if "generate" in chosen:
-        generate(plan, folders, jobs)
-    if "train" in chosen:
-        train(plan, folders, jobs)
+    for stage, work in {"generate": generate, "train": train}.items():
+        if stage in chosen:
+            start = time.monotonic()
+            work(plan, folders, jobs)
+            note_time(folders, stage, time.monotonic() - start)
     if "score" in chosen and plan.is_miniature:
         score(plan, folders)
     return 0
+
+
+def note_time(folders: Folders, stage: str, seconds: float) -> None:
+    """Add to what a stage has taken in this work folder; a start that was killed is not in it."""
+    took = times(folders)
+    took[stage] = round(took.get(stage, 0) + seconds)
+    partial = folders.times.with_suffix(".partial")
+    partial.write_text(json.dumps(took), encoding="utf-8")
+    os.replace(partial, folders.times)
+    say(f"{stage}: {seconds:.0f} s")
+
+
+def times(folders: Folders) -> dict[str, int]:
+    """Return the seconds that stages have taken, by their names."""
+    found: dict[str, int] = {}
+    if folders.times.exists():
+        found = json.loads(folders.times.read_text(encoding="utf-8"))
+    return found
 
 
 def settle(plan: Plan, folders: Folders) -> None:
@@ -96,7 +115,8 @@ def jobs_for(plan: Plan) -> int:
     """Return how much is done at the same time: small models leave room beside each other."""
     if not plan.is_miniature:
         return 1
-    return 3 if plan.device == "cuda" else len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0))
+    return min(5, cores) if plan.device == "cuda" else cores
 
 
 def generate(plan: Plan, folders: Folders, jobs: int) -> None:
@@ -106,7 +126,6 @@ def generate(plan: Plan, folders: Folders, jobs: int) -> None:
     from paper.held_out import questions
     from paper.workers import workers
 
-    start = time.monotonic()
     folders.questions.write_text(json.dumps(questions(plan.questions)), encoding="utf-8")
     with workers(jobs) as pool:
         waiting: list[Future[Any]] = [
@@ -118,16 +137,13 @@ def generate(plan: Plan, folders: Folders, jobs: int) -> None:
             each.result()
     described = described_pools(plan, folders)
     folders.described.write_text(json.dumps(described), encoding="utf-8")
-    say(f"generated in {time.monotonic() - start:.0f} s")
 
 
 def train(plan: Plan, folders: Folders, jobs: int) -> None:
     """Train all models and let them answer."""
     from paper.training import train_all
 
-    start = time.monotonic()
     train_all(plan, folders, jobs)
-    say(f"trained in {time.monotonic() - start:.0f} s")
 
 
 def score(plan: Plan, folders: Folders) -> None:
@@ -170,6 +186,7 @@ def score(plan: Plan, folders: Folders) -> None:
             "decoding": measured,
             "trends": trends(measured),
             "trainings": efforts(folders),
+            "seconds": times(folders),
         },
     )
 

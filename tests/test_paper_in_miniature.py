@@ -86,9 +86,10 @@ def test_control_rows_are_right_of_all_categories_and_of_few_kinds() -> None:
 def test_a_plan_trains_each_set_with_each_seed_once() -> None:
     plan = part("plan").plan_for("cpu", {"seeds": 3, "side_seeds": 2, "unit": 7})
     names = [chain.name for chain in plan.chains]
-    assert len(names) == len(set(names)) == 2 * 3 + 2 * 2 + 2 * 2 * 2
+    assert len(names) == len(set(names)) == 2 * 3 + 2 * 2 + 2 * 2
     assert plan.largest == plan.rows("raw", 4) == 28
     assert plan.rows("multi_turn", 4) == 14  # of two answers each
+    assert {"multi_turn-2x-0", "control-4x-0"} < set(names)  # these come in one size
     preferring = [chain.name for chain in plan.chains if chain.preferences]
     assert preferring == [f"filtered-4x-{seed}" for seed in range(3)]
 
@@ -169,6 +170,26 @@ def test_batches_hold_rows_of_about_one_length_and_come_in_a_random_order() -> N
     assert list(again) == epochs[0]
 
 
+def test_long_trainings_are_compiled_where_there_is_a_compiler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    training, sft = part("training"), part("plan").MINIATURE_SFT
+    enough = round(training.COMPILED_FROM * sft.batch / sft.epochs) + sft.batch
+    monkeypatch.setenv("CXX", sys.executable)  # stands for a compiler that is there
+    assert training._compiles(sft, enough)
+    assert not training._compiles(sft, enough // 2)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not training._compiles(sft, enough)
+
+
+def test_times_of_a_stage_add_up_over_its_starts(tmp_path: Path) -> None:
+    script, folders = importlib.import_module("paper_in_miniature"), part("plan").Folders(tmp_path)
+    assert script.times(folders) == {}
+    for stage, seconds in (("generate", 10.2), ("train", 20.0), ("train", 1.8)):
+        script.note_time(folders, stage, seconds)
+    assert script.times(folders) == {"generate": 10, "train": 22}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--seeds", "--side-seeds"])
 def test_no_seed_is_refused_before_anything_is_made(flag: str, tmp_path: Path) -> None:
@@ -231,13 +252,15 @@ def test_tiny_sizes_run_to_the_last_line_and_a_second_time_train_nothing(tmp_pat
     first = run_script(*flags)
     figures = json.loads(first.splitlines()[-1])["figures"]
     assert all(pool["held_out_questions"] == 0 for pool in figures["pools"].values())
-    assert set(figures["models"]) >= {"instruct", "base", "raw-1x", "filtered-4x", "control-4x"}
+    assert set(figures["models"]) >= {"instruct", "base", "raw-4x", "filtered-1x", "control-4x"}
     assert "filtered+pairs-4x" in figures["models"]
     assert figures["models"]["instruct"]["correct"]["mean"] > 50
-    assert figures["trainings"]["raw-2x-0"]["rows"] == 16
+    assert figures["trainings"]["filtered-2x-0"]["rows"] == 16
     assert figures["trainings"]["control-4x-0"]["rows"] == 32
     second = run_script(*flags)
-    assert json.loads(second.splitlines()[-1])["figures"] == figures
+    again = json.loads(second.splitlines()[-1])["figures"]
+    assert figures.pop("seconds").keys() == again.pop("seconds").keys() == {"generate", "train"}
+    assert again == figures
     refused = subprocess.run(
         [sys.executable, str(SCRIPT), *flags, "--unit", "9"], capture_output=True, text=True
     )

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 RESULT = BENCHMARKS / "results" / "paper_in_miniature.json"
+ON_GPU = BENCHMARKS / "results" / "paper_in_miniature_gpu.json"
 
 IMAGES = ("paper-in-miniature.svg", "paper-in-miniature-decoding.svg")
 
@@ -55,7 +56,8 @@ def repository(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "README.md", tmp_path)
     (tmp_path / "benchmarks" / "results").mkdir()
-    shutil.copy(RESULT, tmp_path / "benchmarks" / "results" / "paper_in_miniature.json")
+    for each in (RESULT, ON_GPU):
+        shutil.copy(each, tmp_path / "benchmarks" / "results")
     return tmp_path
 
 
@@ -113,8 +115,7 @@ def test_the_figure_of_models_names_each_with_its_score(result: Any) -> None:
     for name in words.largest(models):
         assert words.KINDS[words.kind(name)] in shown
         assert words.spread_text(models[name]["correct"]) in shown
-    for pool in ("raw", "filtered"):
-        assert all(f"{found['mean']:.1f}" in shown for found in words.grown(models, pool).values())
+    assert all(f"{found['mean']:.1f}" in shown for found in words.grown(models).values())
 
 
 def test_the_figure_of_decoding_has_all_settings_and_each_verdict(result: Any) -> None:
@@ -147,16 +148,15 @@ def test_what_does_not_hold_is_said_and_nothing_else(result: Any) -> None:
         claim["holds"] = True
     for trend in figures["trends"].values():
         trend["verdict"] = "as in the paper"
-    for pool in ("raw", "filtered"):
-        figures["models"][f"{pool}-1x"] = {"correct": {"mean": 1, "deviation": 0, "runs": [1]}}
+    figures["models"]["filtered-1x"] = {"correct": {"mean": 1, "deviation": 0, "runs": [1]}}
     assert document.not_reproduced(changed) == "Everything in the table came out as claimed."
     figures["claims"]["filtered_above_raw"]["holds"] = False
     figures["trends"]["difficulty"]["verdict"] = "no change here"
-    figures["models"]["raw-1x"]["correct"]["runs"] = [100.0]
+    figures["models"]["filtered-1x"]["correct"]["runs"] = [100.0]
     lines = document.not_reproduced(changed).splitlines()
     assert [line[:40] for line in lines] == [
         "- Not so here: Filtered rows teach more ",
-        "- Not so here: More raw rows help: every",
+        "- Not so here: More filtered rows help: ",
         "- Not so here: The instructions' difficu",
     ]
     assert document.claims_table(changed).count("| **no** |") == 3
@@ -175,6 +175,18 @@ def test_sets_that_were_not_trained_on_are_left_out(result: Any) -> None:
     assert len(names) == len(changed["figures"]["claims"]) + 3
     assert "filtered rows" in part("drawing").drawn(IMAGES[0], changed)
     assert part("document").parts(changed)["models"]
+
+
+def test_models_of_a_gpu_stand_beside_those_of_the_same_seed(result: Any) -> None:
+    on_gpu = json.loads(ON_GPU.read_text(encoding="utf-8"))
+    told = part("document").gpu_text(result, on_gpu)
+    assert on_gpu["settings"]["sft"] == result["settings"]["sft"]
+    assert len(told.splitlines()) == 4 + len(on_gpu["figures"]["trainings"])
+    here = result["figures"]["models"]
+    for name, right in on_gpu["figures"]["correct"].items():
+        same = here.get(name.rpartition("-")[0])
+        beside = f"{same['correct']['runs'][0]:.1f}" if same else ""
+        assert f"| {beside} | {right:.1f} |" in told
 
 
 def test_a_model_without_a_name_is_an_error() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from paper.plan import GROWING, SIZES
+from paper.plan import FILTERED, SIZES
 from paper.result import KINDS, Figures, grown, spread_text
 from paper.telling import LEAST_GAIN, LEAST_SHARE
 
@@ -76,17 +76,15 @@ def _claims(claims: Figures) -> Iterator[Comparison]:
 
 def _growth(models: Figures, unit: int) -> Iterator[Comparison]:
     """Compare the smallest with the largest sets, where both were trained on."""
-    for pool in GROWING:
-        found = grown(models, pool)
-        if SIZES[0] in found and SIZES[-1] in found:
-            means = [f"{spread_text(each)} % of {size * unit:,}" for size, each in found.items()]
-            yield Comparison(
-                f"more {KINDS[pool]} help",
-                f"More {KINDS[pool]} help: every model of the largest set is above all of the"
-                " smallest",
-                ", ".join(means),
-                min(found[SIZES[-1]]["runs"]) > max(found[SIZES[0]]["runs"]),
-            )
+    found, rows = grown(models), KINDS[FILTERED]
+    if SIZES[0] in found and SIZES[-1] in found:
+        means = [f"{spread_text(each)} % of {size * unit:,}" for size, each in found.items()]
+        yield Comparison(
+            f"more {rows} help",
+            f"More {rows} help: every model of the largest set is above all of the smallest",
+            ", ".join(means),
+            min(found[SIZES[-1]]["runs"]) > max(found[SIZES[0]]["runs"]),
+        )
 
 
 def _trends(trends: Figures) -> Iterator[Comparison]:

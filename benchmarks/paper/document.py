@@ -3,6 +3,7 @@
 Each part stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, as in the README.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +18,13 @@ from paper.plan import BASE_PAIRS, FILTERED, PAIRS, PAPER_DPO, PAPER_SFT, RAW, S
 from paper.result import (
     KINDS,
     LARGEST,
+    ON_GPU,
     REFERENCES,
     RESULT,
     Figures,
     kind,
     largest,
+    read,
     shown,
     spread_text,
 )
@@ -66,6 +69,7 @@ def parts(result: Figures) -> dict[str, str]:
         "not-reproduced": not_reproduced(result),
         "decoding-figure": _image("images", "paper-in-miniature-decoding.svg"),
         "decoding": decoding_table(result["figures"]["decoding"]),
+        "gpu": gpu_text(result, read(ON_GPU)),
     }
 
 
@@ -92,6 +96,7 @@ def run_text(result: Figures) -> str:
         f" instructions of each way to sample: {settings['ablation']:,}.\n"
         f"- {len(efforts)} trainings, which add up to {minutes:.0f} minutes, some at the same time,"
         f" on: {devices}.\n"
+        f"- {_stages(result['figures']['seconds'])}\n"
         f"- The [result]({_place(DOCUMENT)}) was printed by {code(result['command'])} on"
         f" {result['machine'].get('cpu', 'a CPU')}, with {_versions(result['versions'])}."
     )
@@ -171,6 +176,30 @@ def decoding_table(measured: Figures) -> str:
     return table(header, lines, numbers=True)
 
 
+def gpu_text(result: Figures, on_gpu: Figures) -> str:
+    """Return what models came to that were trained on a GPU, beside the result's of one seed."""
+    settings, efforts = on_gpu["settings"], on_gpu["figures"]["trainings"]
+    models = result["figures"]["models"]
+    order = shown({name.rpartition("-")[0] for name in efforts})
+    table_lines = (
+        [
+            KINDS[kind(name)],
+            _rows(efforts, name),
+            f"{models[name]['correct']['runs'][0]:.1f}" if name in models else "",
+            f"{on_gpu['figures']['correct'][f'{name}-0']:.1f}",
+            f"{efforts[f'{name}-0']['seconds']:.0f}",
+        ]
+        for name in order
+    )
+    told = (
+        f"On {on_gpu['machine']['gpu']}, {settings['jobs']} models at the same time,"
+        f" {len(efforts)} models of the same pools were trained and asked in"
+        f" {settings['stopped_after_seconds']} seconds:"
+    )
+    header = ["model", "trained on", "right here, %", "right on the GPU, %", "seconds there"]
+    return f"{told}\n\n{table(header, table_lines, numbers=True)}"
+
+
 def _decoded(measured: Figures, names: list[str], row: int, column: int) -> Iterator[str]:
     for name in names:
         value, error = (measured[key][row][column] for key in (name, f"{name}{ERROR}"))
@@ -202,6 +231,12 @@ def _setting(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return value if isinstance(value, str) else f"{value:g}"
+
+
+def _stages(seconds: Figures) -> str:
+    """Return how long a run took."""
+    made, trained = (math.ceil(seconds[stage] / 60) for stage in ("generate", "train"))
+    return f"{made} minutes to write the data, {trained} to train."
 
 
 def _place(document: Path) -> str:

@@ -146,39 +146,36 @@ def _draw_scores(axes: Any, models: Figures) -> None:
 
 
 def _draw_growth(axes: Any, models: Figures, unit: int) -> None:
-    curves = {pool: grown(models, pool) for pool in (FILTERED, RAW)}
-    for pool, found in curves.items():
-        means = [each["mean"] for each in found.values()]
-        axes.errorbar(
-            [unit * size for size in found],
-            means,
-            [each["deviation"] for each in found.values()],
-            color=_colour(pool),
-            marker="o" if pool == FILTERED else "s",
-            markersize=5,
-            linewidth=1.8,
-            capsize=3,
+    found = grown(models)
+    means = [each["mean"] for each in found.values()]
+    axes.errorbar(
+        [unit * size for size in found],
+        means,
+        [each["deviation"] for each in found.values()],
+        color=_colour(FILTERED),
+        marker="o",
+        markersize=5,
+        linewidth=1.8,
+        capsize=3,
+    )
+    for size, mean in zip(found, means, strict=True):
+        axes.annotate(
+            f"{mean:.1f}",
+            (unit * size, mean),
+            (0, 9),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            color=_colour(FILTERED),
         )
-        for size, mean in zip(found, means, strict=True):
-            others = [each[size]["mean"] for each in curves.values() if size in each]
-            above = mean == max(others) and (pool == FILTERED or mean > min(others))
-            axes.annotate(
-                f"{mean:.1f}",
-                (unit * size, mean),
-                (0, 9 if above else -9),
-                textcoords="offset points",
-                ha="center",
-                va="bottom" if above else "top",
-                color=_colour(pool),
-            )
     axes.set_xscale("log", base=2)
     axes.set_xticks([unit * size for size in SIZES], [f"{unit * size:,}" for size in SIZES])
     axes.minorticks_off()
-    axes.margins(x=0.18, y=0.25)
-    axes.set_xlabel("rows trained on")
+    axes.margins(x=0.18)
+    axes.set_ylim(0, 100)
+    axes.set_yticks(range(0, 101, 20))
+    axes.set_xlabel(f"{KINDS[FILTERED]} trained on")
     axes.set_ylabel("right answers, %")
-    names = [KINDS[pool] for pool in curves]
-    axes.legend(axes.containers, names, loc="best")
 
 
 def _draw_papers(panels: Any, found: Figures) -> None:

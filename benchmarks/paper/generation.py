@@ -24,6 +24,7 @@ from paper.plan import (
     FILTERED,
     MULTI_TURN,
     MULTI_TURNS,
+    ONE_SIZE,
     PAIRS,
     RAW,
     SIZES,
@@ -67,7 +68,8 @@ def described_pools(plan: Plan, folders: Folders) -> dict[str, dict[str, Any]]:
     names = [name for group, _ in GROUPS.values() for name in group]
     found = {name: _described(folders.pool(name), plan) for name in names}
     for name in (RAW, FILTERED, MULTI_TURN):
-        if found[name]["rows"] < (needed := plan.rows(name, SIZES[-1])):
+        size = ONE_SIZE.get(name, SIZES[-1])
+        if found[name]["rows"] < (needed := plan.rows(name, size)):
             raise ValueError(
                 f"the pool {name} has {found[name]['rows']} rows; the largest set needs"
                 f" {needed}: raise --pool or lower --unit"
@@ -111,6 +113,9 @@ def sampling(plan: Plan, temperature: float) -> dict[str, Any]:
 
 def _single_turns(plan: Plan, folders: Folders) -> Pools:
     """Raw rows, those of them that the recipe keeps, and as many from templates."""
+    # The step waits for all rows, so it is there only for a recipe that asks for distances.
+    wanted = "min_neighbor_distance" in recipe(plan).columns
+    neighbours = [lambda: magpie_steps.NeighbourDistance()] if wanted else []
     rows = run(
         [
             lambda: magpie_steps.ConversationGenerator(
@@ -122,7 +127,7 @@ def _single_turns(plan: Plan, folders: Folders) -> Pools:
             ),
             lambda: tagger(plan),
             lambda: magpie_steps.RewardScorer(reward_model={"model": plan.reward_model}),
-            lambda: magpie_steps.NeighbourDistance(),
+            *neighbours,
             lambda: magpie_steps.ApplyRecipe(recipe=recipe(plan).as_dict()),
         ],
         folders.pipelines / RAW,
@@ -140,7 +145,7 @@ def _multi_turn(plan: Plan, folders: Folders) -> Pools:
             lambda: magpie_steps.ConversationGenerator(
                 llm=engine(plan.model),
                 # One row in eight asks what is held out, in one of its turns.
-                num_rows=round(plan.rows(MULTI_TURN, SIZES[-1]) * 1.3),
+                num_rows=round(plan.rows(MULTI_TURN, ONE_SIZE[MULTI_TURN]) * 1.16) + 8,
                 seed=SEED + 1,
                 batch_size=1000,
                 n_turns=MULTI_TURNS,

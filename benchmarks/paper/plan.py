@@ -10,11 +10,6 @@ from magpie_steps.embedded import model_path
 RAW, FILTERED, MULTI_TURN, CONTROL = "raw", "filtered", "multi_turn", "control"
 PAIRS, BASE_PAIRS = "pairs", "base_pairs"
 
-GROWING = (RAW, FILTERED)
-"""The pools whose sets are trained on in all sizes, as in the paper's ablation of quantity."""
-
-LARGEST_ONLY = (MULTI_TURN, CONTROL)
-
 MULTI_TURNS = 2
 """User turns of a multi-turn row, as in Magpie-Pro-MT."""
 
@@ -22,6 +17,10 @@ PREFERENCES = (PAIRS, BASE_PAIRS)
 """The pools of pairs; a model tuned on the largest filtered set goes on with each of them."""
 
 SIZES = (1, 2, 4)
+"""The filtered sets' sizes, in units: the paper's ablation of quantity is of filtered rows too."""
+
+ONE_SIZE: Mapping[str, int] = {RAW: SIZES[-1], CONTROL: SIZES[-1], MULTI_TURN: SIZES[1]}
+"""The size of the other sets; two turns are long to write, so of these there are fewer."""
 
 MODELS = frozenset({"model", "base_model", "reward_model"})
 """Fields of a plan that name models other than the embedded ones."""
@@ -58,7 +57,7 @@ class Training:
     checkpointing: bool = False
 
 
-MINIATURE_SFT = Training(1e-3, "linear", 2.2, 16, 16, 100, 512, weight_decay=0.2, beta2=0.98)
+MINIATURE_SFT = Training(1e-3, "linear", 2.4, 16, 16, 100, 512, weight_decay=0.2, beta2=0.98)
 """Tried on raw rows and 960 other held-out questions: 24,000 rows seen 3.5 times 81.9 % right,
 48,000 seen 1.75 times 83.2 %, 55,900 seen 2.1 times 86.6 %."""
 MINIATURE_DPO = Training(2e-5, "linear", 1, 32, 32, 0.1, 512)
@@ -118,8 +117,8 @@ class Plan:
     def chains(self) -> list["Chain"]:
         """What is trained, the longest first, so that several processes end together."""
         side_kinds = [
-            *((pool, SIZES[-1]) for pool in LARGEST_ONLY),
-            *((pool, size) for size in reversed(SIZES[:-1]) for pool in GROWING),
+            *((pool, ONE_SIZE[pool]) for pool in (CONTROL, MULTI_TURN)),
+            *((FILTERED, size) for size in reversed(SIZES[:-1])),
         ]
         return [
             *(Chain(pool, SIZES[-1], s) for pool in (FILTERED, RAW) for s in range(self.seeds)),
@@ -183,6 +182,11 @@ class Folders:
     def described(self) -> Path:
         """The file of what the pools hold."""
         return self.root / "pools.json"
+
+    @property
+    def times(self) -> Path:
+        """The file of what the stages took."""
+        return self.root / "seconds.json"
 
     @property
     def ablation(self) -> Path:

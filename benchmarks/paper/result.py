@@ -10,6 +10,9 @@ from paper.plan import BASE_PAIRS, CONTROL, FILTERED, MULTI_TURN, PAIRS, RAW, SI
 RESULT = Path(__file__).resolve().parents[1] / "results" / "paper_in_miniature.json"
 """The committed last line of `paper_in_miniature.py`."""
 
+ON_GPU = RESULT.with_name("paper_in_miniature_gpu.json")
+"""What some of the same trainings came to on a GPU."""
+
 LARGEST = f"{SIZES[-1]}x"
 
 KINDS: Mapping[str, str] = {
@@ -63,9 +66,9 @@ def largest(names: Iterable[str]) -> list[str]:
     return [name for name in shown(names) if name in REFERENCES or name.endswith(LARGEST)]
 
 
-def grown(models: Figures, pool: str) -> dict[int, dict[str, Any]]:
-    """Return the share of right answers by the size of the set, in units."""
-    names = {size: f"{pool}-{size}x" for size in SIZES}
+def grown(models: Figures) -> dict[int, dict[str, Any]]:
+    """Return the share of right answers by the size of the filtered set, in units."""
+    names = {size: f"{FILTERED}-{size}x" for size in SIZES}
     return {size: models[name]["correct"] for size, name in names.items() if name in models}
 
 

@@ -7,6 +7,7 @@ to another machine.
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,6 +40,10 @@ MARKED_TEMPLATE = """\
 {{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"""
 """The embedded models' chat template with marks around what an assistant says. TRL needs them to
 train on nothing else; for well-known models of the Hub it has such templates itself."""
+
+
+COMPILED_FROM = 1000
+"""Steps that are worth the half minute in which PyTorch compiles a model."""
 
 
 class BatchesOfOneLength(Sampler[int]):
@@ -96,17 +101,16 @@ def train_all(plan: Plan, folders: Folders, jobs: int) -> None:
         folders: Where everything lies.
         jobs: Processes; several share the cores evenly.
     """
-    disable_progress_bars()
-    if plan.is_miniature:
-        ask_references(plan, folders)
     with workers(jobs) as pool:
-        waiting = [pool.submit(train_chain, plan, folders, chain) for chain in plan.chains]
+        waiting = [pool.submit(ask_references, plan, folders)] if plan.is_miniature else []
+        waiting += [pool.submit(train_chain, plan, folders, chain) for chain in plan.chains]
         for each in waiting:
             each.result()
 
 
 def ask_references(plan: Plan, folders: Folders) -> None:
     """Ask the aligned model as chat, and the base model in each way that it might understand."""
+    disable_progress_bars()
     for name, model, forms in (
         ("instruct", plan.model, (CHAT,)),
         ("base", plan.base_model, (CHAT, *PLAIN)),
@@ -129,12 +133,15 @@ def train_chain(plan: Plan, folders: Folders, chain: Chain) -> None:
         _prefer(plan, folders, chain, pairs)
 
 
-def sft_config(training: Training, device: str, seed: int, rows: int) -> SFTConfig:
+def sft_config(
+    training: Training, device: str, seed: int, rows: int, compiled: bool = False
+) -> SFTConfig:
     """Return how TRL trains on conversations. Only answers count in the loss, as in the paper."""
     return SFTConfig(
         **_common(training, device, seed, rows),
         max_length=training.max_length,
         assistant_only_loss=True,
+        torch_compile=compiled,
     )
 
 
@@ -150,7 +157,8 @@ def dpo_config(training: Training, device: str, seed: int, pairs: int) -> DPOCon
 def _imitate(plan: Plan, folders: Folders, chain: Chain) -> None:
     """Train the base model on a set; keep the model if pairs go on from it."""
     rows = _drawn(folders.pool(chain.pool), plan.rows(chain.pool, chain.size), chain.seed)
-    config = sft_config(plan.sft, plan.device, chain.seed, len(rows))
+    compiled = plan.is_miniature and _compiles(plan.sft, len(rows))
+    config = sft_config(plan.sft, plan.device, chain.seed, len(rows), compiled)
     model, tokenizer = _loaded(plan.base_model)
     kind = SmallModelTrainer if plan.is_miniature else SFTTrainer
     tokenizer.chat_template = _template(plan)
@@ -161,6 +169,7 @@ def _imitate(plan: Plan, folders: Folders, chain: Chain) -> None:
         processing_class=tokenizer,
     )
     effort = _train(trainer, chain.name)
+    torch.compiler.reset()  # else no more than eight models of a process are compiled
     if chain.preferences or not plan.is_miniature:
         _save(trainer, folders.trained(chain.name))
     _ask(model, tokenizer, folders.answers(chain.name), folders, effort)
@@ -187,8 +196,18 @@ def _prefer(plan: Plan, folders: Folders, chain: Chain, pairs: str) -> None:
     _ask(model, tokenizer, folders.answers(name), folders, effort)
 
 
+def _compiles(training: Training, rows: int) -> bool:
+    """Say whether PyTorch compiles a small model: it needs a C++ compiler, named as it expects."""
+    has_compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
+    return has_compiler and _steps(training, rows) >= COMPILED_FROM
+
+
+def _steps(training: Training, rows: int) -> int:
+    return math.ceil(rows / training.batch * training.epochs)
+
+
 def _common(training: Training, device: str, seed: int, rows: int) -> dict[str, Any]:
-    steps = math.ceil(rows / training.batch * training.epochs)
+    steps = _steps(training, rows)
     warmup = training.warmup if training.warmup >= 1 else training.warmup * steps
     return {
         "output_dir": tempfile.gettempdir(),
