@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from types import ModuleType
 
+import psutil
 import pytest
 import transformers
 
@@ -180,6 +181,26 @@ def test_long_trainings_are_compiled_where_there_is_a_compiler(
     assert not training._compiles(sft, enough // 2)
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert not training._compiles(sft, enough)
+
+
+@pytest.mark.slow
+def test_workers_end_when_the_process_that_started_them_is_killed() -> None:
+    """They would train on for minutes, beside the workers of the next start."""
+    code = (
+        "import os, time\n"
+        "from paper.workers import workers\n"
+        "if __name__ == '__main__':\n"
+        "    pool = workers(1)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    pool.submit(time.sleep, 300).result()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=BENCHMARKS, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        worker = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    worker.wait(timeout=20)
 
 
 def test_times_of_a_stage_add_up_over_its_starts(tmp_path: Path) -> None:
