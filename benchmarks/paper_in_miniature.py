@@ -46,6 +46,7 @@ from figures import quiet, report, say
 from paper.plan import Folders, Plan, plan_for
 
 from magpie_steps.embedded import model_path
+from magpie_steps.shards import write_text
 
 STAGES = ("generate", "train", "score")
 
@@ -76,9 +77,7 @@ def note_time(folders: Folders, stage: str, seconds: float) -> None:
     """Add to what a stage has taken in this work folder; a start that was killed is not in it."""
     took = times(folders)
     took[stage] = round(took.get(stage, 0) + seconds)
-    partial = folders.times.with_suffix(".partial")
-    partial.write_text(json.dumps(took), encoding="utf-8")
-    os.replace(partial, folders.times)
+    write_text(folders.times, json.dumps(took))
     say(f"{stage}: {seconds:.0f} s")
 
 
@@ -102,7 +101,7 @@ def settle(plan: Plan, folders: Folders) -> None:
     noted = folders.root / "plan.json"
     if not noted.exists():
         folders.root.mkdir(parents=True, exist_ok=True)
-        noted.write_text(json.dumps(here, indent=2), encoding="utf-8")
+        write_text(noted, json.dumps(here, indent=2))
     there = json.loads(noted.read_text(encoding="utf-8"))
     if differing := sorted(name for name in here if here[name] != there.get(name)):
         raise SystemExit(
@@ -126,7 +125,7 @@ def generate(plan: Plan, folders: Folders, jobs: int) -> None:
     from paper.held_out import questions
     from paper.workers import workers
 
-    folders.questions.write_text(json.dumps(questions(plan.questions)), encoding="utf-8")
+    write_text(folders.questions, json.dumps(questions(plan.questions)))
     with workers(jobs) as pool:
         waiting: list[Future[Any]] = [
             pool.submit(make_pools, plan, folders, group) for group in GROUPS
@@ -136,7 +135,7 @@ def generate(plan: Plan, folders: Folders, jobs: int) -> None:
         for each in waiting:
             each.result()
     described = described_pools(plan, folders)
-    folders.described.write_text(json.dumps(described), encoding="utf-8")
+    write_text(folders.described, json.dumps(described))
 
 
 def train(plan: Plan, folders: Folders, jobs: int) -> None:

@@ -13,6 +13,7 @@ import magpie_steps
 from magpie_steps.decoding import AIR_MIX, as_settings
 from magpie_steps.embedded.dialogues.checker import is_correct_answer, is_well_formed
 from magpie_steps.labels import Difficulty
+from magpie_steps.shards import write_text
 from paper.generation import SEED, engine, run, sampling, tagger
 from paper.plan import Folders, Plan
 
@@ -40,7 +41,7 @@ def decoding_ablation(plan: Plan, folders: Folders) -> Measured:
     """
     if not folders.ablation.exists():
         say("sampling instructions in nine ways")
-        folders.ablation.write_text(json.dumps(_measure(plan, folders)), encoding="utf-8")
+        write_text(folders.ablation, json.dumps(_measure(plan, folders)))
     found: Measured = json.loads(folders.ablation.read_text(encoding="utf-8"))
     return found
 

@@ -26,6 +26,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from magpie_steps.shards import write_text
 from paper.answering import CHAT, PLAIN, answers
 from paper.plan import PREFERENCES, Chain, Folders, Plan, Training
 from paper.workers import workers
@@ -293,7 +294,5 @@ def _ask(
     """Write a model's answers, and what its training took."""
     questions = json.loads(folders.questions.read_text(encoding="utf-8"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
     found = {"training": effort, "answers": answers(model, tokenizer, questions, form)}
-    partial.write_text(json.dumps(found), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(found))
