@@ -84,13 +84,19 @@ def test_control_rows_are_right_of_all_categories_and_of_few_kinds() -> None:
     assert not any(q.is_held_out for q in questions if q)
 
 
+def test_no_instruction_is_kept_more_often_than_asked() -> None:
+    rows = [{"instruction": text, "number": number} for number, text in enumerate("aabacabb")]
+    kept = part("generation").at_most(2, rows)
+    assert [row["number"] for row in kept] == [0, 1, 2, 4, 6]
+
+
 def test_a_plan_trains_each_set_with_each_seed_once() -> None:
     plan = part("plan").plan_for("cpu", {"seeds": 3, "side_seeds": 2, "unit": 7})
     names = [chain.name for chain in plan.chains]
     assert len(names) == len(set(names)) == 2 * 3 + 2 * 2 + 2 * 2
     assert plan.largest == plan.rows("raw", 4) == 28
     assert plan.rows("multi_turn", 4) == 14  # of two answers each
-    assert {"multi_turn-2x-0", "control-4x-0"} < set(names)  # these come in one size
+    assert {"multi_turn-1x-0", "control-4x-0"} < set(names)  # these come in one size
     preferring = [chain.name for chain in plan.chains if chain.preferences]
     assert preferring == [f"filtered-4x-{seed}" for seed in range(3)]
 

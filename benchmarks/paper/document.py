@@ -69,7 +69,7 @@ def parts(result: Figures) -> dict[str, str]:
         "not-reproduced": not_reproduced(result),
         "decoding-figure": _image("images", "paper-in-miniature-decoding.svg"),
         "decoding": decoding_table(result["figures"]["decoding"]),
-        "gpu": gpu_text(result, read(ON_GPU)),
+        "gpu": gpu_text(read(ON_GPU)),
     }
 
 
@@ -176,27 +176,26 @@ def decoding_table(measured: Figures) -> str:
     return table(header, lines, numbers=True)
 
 
-def gpu_text(result: Figures, on_gpu: Figures) -> str:
-    """Return what models came to that were trained on a GPU, beside the result's of one seed."""
+def gpu_text(on_gpu: Figures) -> str:
+    """Return what models came to that were trained on a GPU, and how fast."""
     settings, efforts = on_gpu["settings"], on_gpu["figures"]["trainings"]
-    models = result["figures"]["models"]
     order = shown({name.rpartition("-")[0] for name in efforts})
     table_lines = (
         [
             KINDS[kind(name)],
             _rows(efforts, name),
-            f"{models[name]['correct']['runs'][0]:.1f}" if name in models else "",
-            f"{on_gpu['figures']['correct'][f'{name}-0']:.1f}",
+            f"{efforts[f'{name}-0']['steps']:,}",
             f"{efforts[f'{name}-0']['seconds']:.0f}",
+            f"{on_gpu['figures']['correct'][f'{name}-0']:.1f}",
         ]
         for name in order
     )
     told = (
         f"On {on_gpu['machine']['gpu']}, {settings['jobs']} models at the same time,"
-        f" {len(efforts)} models of the same pools were trained and asked in"
+        f" {len(efforts)} models were trained for {settings['sft']['epochs']:g} epochs and asked in"
         f" {settings['stopped_after_seconds']} seconds:"
     )
-    header = ["model", "trained on", "right here, %", "right on the GPU, %", "seconds there"]
+    header = ["model", "trained on", "steps", "seconds", "right answers, %"]
     return f"{told}\n\n{table(header, table_lines, numbers=True)}"
 
 

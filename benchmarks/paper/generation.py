@@ -4,6 +4,7 @@ Each function is one pipeline of ours. Its rows become a pool: a parquet file wi
 a trainer of TRL reads.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -40,10 +41,13 @@ RECIPE = Recipe(
         NumberAbove("instruct_reward", 0.0),
     ),
     source="after the paper's filter for Pro (Table 5)",
-    description="Repeats stay: a world of a few hundred words has kinds of questions with sixty"
-    " instances and others with thousands, and one of each would leave hardly any of the former."
-    " The bound of the reward is tiny-reward's.",
+    description="The bound of the reward is tiny-reward's.",
 )
+
+MOST_REPEATS = 4
+"""Rows with the same instruction that stay. The paper keeps one; a world of a few hundred words has
+kinds of questions with sixty instances and others with thousands, and one of each would leave
+hardly any of the former."""
 
 Row = Mapping[str, Any]
 Pools = Mapping[str, Iterable[Row]]
@@ -111,6 +115,17 @@ def sampling(plan: Plan, temperature: float) -> dict[str, Any]:
     return {"temperature": temperature, "max_new_tokens": plan.answer_tokens}
 
 
+def at_most(repeats: int, rows: Iterable[Row]) -> list[Row]:
+    """Return rows without those whose instruction as many before them have."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        seen[row["instruction"]] += 1
+        if seen[row["instruction"]] <= repeats:
+            kept.append(row)
+    return kept
+
+
 def _single_turns(plan: Plan, folders: Folders) -> Pools:
     """Raw rows, those of them that the recipe keeps, and as many from templates."""
     # The step waits for all rows, so it is there only for a recipe that asks for distances.
@@ -134,7 +149,7 @@ def _single_turns(plan: Plan, folders: Folders) -> Pools:
     )
     return {
         RAW: [row for row in rows if row["response"]],
-        FILTERED: [row for row in rows if row["keep"]],
+        FILTERED: at_most(MOST_REPEATS, (row for row in rows if row["keep"])),
         CONTROL: ({"messages": each} for each in control_rows(plan.largest, SEED)),
     }
 
